@@ -1,0 +1,100 @@
+"""One way to declare a setting: type, bounds, unit, label and help in one place.
+
+The form, the YAML, the CLI and the error messages are made from what is declared here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+
+def setting(
+    default: Any, label: str, help: str, *, unit: str = "", choices: tuple[str, ...] = (), advanced: bool = False, **bounds: Any
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: value when the user says nothing.
+        label: the words on the form and in messages.
+        help: one or two plain sentences: what it does, when to change it.
+        unit: "tokens", "optimizer steps", "epochs", ... or "".
+        choices: allowed texts; empty for free values.
+        advanced: True puts it into the form's advanced group.
+        **bounds: ge, gt, le, lt as in pydantic.
+    """
+    extra: dict[str, Any] = {"unit": unit, "choices": list(choices), "advanced": advanced}
+    if isinstance(default, list):
+        return Field(default_factory=lambda: list(default), title=label, description=help, json_schema_extra=extra, **bounds)
+    return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are errors, choices are checked."""
+
+    model_config = ConfigDict(extra="forbid", title="", protected_namespaces=())
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _check_choice(cls, value: Any, info: ValidationInfo) -> Any:
+        extra = cls.model_fields[info.field_name or ""].json_schema_extra
+        choices = extra["choices"] if isinstance(extra, dict) else []
+        if choices and value not in choices:  # type: ignore[operator]
+            raise PydanticCustomError("choice", "not one of the choices", {"choices": choices})
+        return value
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """What the form needs to know of one setting."""
+
+    section: str
+    key: str
+    label: str
+    help: str
+    unit: str
+    choices: tuple[str, ...]
+    advanced: bool
+    default: Any
+    kind: str  # "text", "integer", "number", "flag", "list"
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def field(self) -> str:
+        """Dotted name, for example ``training.learning_rate``."""
+        return f"{self.section}.{self.key}"
+
+
+_KINDS = {bool: "flag", int: "integer", float: "number", str: "text"}
+
+
+def _bound(info: FieldInfo, *names: str) -> float | None:
+    for constraint in info.metadata:
+        for name in names:
+            if getattr(constraint, name, None) is not None:
+                return float(getattr(constraint, name))
+    return None
+
+
+def setting_info(section: str, key: str, info: FieldInfo) -> SettingInfo:
+    """Read back what :func:`setting` declared."""
+    extra = info.json_schema_extra
+    assert isinstance(extra, dict), f"{section}.{key} was not declared with setting()"
+    return SettingInfo(
+        section=section,
+        key=key,
+        label=info.title or key,
+        help=info.description or "",
+        unit=str(extra["unit"]),
+        choices=tuple(extra["choices"]),  # type: ignore[arg-type]
+        advanced=bool(extra["advanced"]),
+        default=info.get_default(call_default_factory=True),
+        kind=_KINDS.get(info.annotation or str, "list"),  # type: ignore[arg-type]
+        minimum=_bound(info, "ge", "gt"),
+        maximum=_bound(info, "le", "lt"),
+    )

@@ -1,0 +1,1 @@
+"""User files in, tokenized samples out: sources, conversations, packing, collation, preparation."""

@@ -1,0 +1,1 @@
+"""Measures of a model: loss on held-out data, memory, diagnosis of curves."""

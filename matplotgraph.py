@@ -1,0 +1,76 @@
+"""The graph of a run: loss and learning rate over epochs, as a picture and as data.
+
+Reads the run's state (made from its diary) and nothing else, so the graph of a finished, interrupted or died run can be drawn at any
+time. matplotlib draws without a screen.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from .runs.state import RunState
+from .runs.store import RunFolder, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def graph_points(state: RunState) -> list[dict[str, Any]]:
+    """One point per optimizer step: epoch, step, loss, smoothed_loss, learning_rate; evaluation points carry eval_loss."""
+    points = [
+        {
+            "epoch": entry["epoch"],
+            "step": entry["step"],
+            "loss": entry["loss"],
+            "smoothed_loss": entry.get("smoothed_loss"),
+            "learning_rate": entry.get("lr"),
+        }
+        for entry in state.steps
+    ]
+    return points + [
+        {"epoch": entry["epoch"], "step": entry["step"], "eval_loss": entry["loss"]} for entry in state.evaluations
+    ]
+
+
+def draw_graph(state: RunState) -> Any:
+    """A matplotlib figure: loss (raw, smoothed, evaluation) on the left axis, learning rate on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.add_subplot()
+    right = left.twinx()
+    epochs = [entry["epoch"] for entry in state.steps]
+    left.plot(epochs, _numbers(state.steps, "loss"), color="#9db7d5", linewidth=1, label="loss")
+    left.plot(epochs, _numbers(state.steps, "smoothed_loss"), color="#1f5fa8", linewidth=2, label="loss, smoothed")
+    if state.evaluations:
+        places = [entry["epoch"] for entry in state.evaluations]
+        left.plot(places, _numbers(state.evaluations, "loss"), "o-", color="#c2410c", linewidth=1.5, label="evaluation loss")
+    right.plot(epochs, _numbers(state.steps, "lr"), color="#4d7c0f", linewidth=1.5, linestyle="--", label="learning rate")
+    left.set_xlabel("epochs")
+    left.set_ylabel("loss (nats per trained token)")
+    left.set_ylim(bottom=0)
+    right.set_ylabel("learning rate")
+    right.set_ylim(bottom=0)
+    right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    left.grid(alpha=0.25)
+    left.set_title(f"{state.name}: {len(state.steps)} steps")
+    handles = [*left.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+    left.legend(handles=handles, loc="upper right")
+    return figure
+
+
+def _numbers(entries: list[dict[str, Any]], key: str) -> list[float]:
+    return [float("nan") if entry.get(key) is None else entry[key] for entry in entries]
+
+
+def save_graph(folder: RunFolder, state: RunState) -> None:
+    """Write training_graph.json and training_graph.png; without matplotlib the picture is left out, with a word in the log."""
+    write_json(folder.graph_data, graph_points(state))
+    if not state.steps:
+        return
+    try:
+        draw_graph(state).savefig(folder.graph)
+    except ImportError:
+        logger.warning("The picture of the graph needs matplotlib: pip install matplotlib")

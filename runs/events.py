@@ -1,0 +1,87 @@
+"""The run's diary: events.jsonl, one JSON object a line, appended and flushed.
+
+Page, graph, diagnosis and resume read the diary and nothing else. Kinds of events and their fields (times in seconds):
+
+    run_started   name, pid, process_started, model, versions, resumed_from
+    stage         stage, detail            loading / preparing / checking / training / saving ...
+    prepared      report                   what preparation found (see data.report)
+    plan          num_steps, num_epochs, steps_per_epoch, num_batches, num_samples, accumulation, batch_size, ...
+    message       level, text              a warning or a word to the user
+    step          step, epoch, loss, smoothed_loss, lr, grad_norm, tokens, tokens_per_second, time_left
+    evaluation    step, epoch, loss, tokens
+    checkpoint    step, epoch, folder, cause
+    sample        when ("before" | "after"), prompt, answer
+    control       name, value              what the user asked for while it ran
+    run_ended     status ("finished" | "interrupted" | "failed"), message, remedy, adapter, step, loss, seconds
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: such numbers become None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+class EventWriter:
+    """Appends events to a file; safe from several threads. Does nothing with ``path=None`` (ranks other than 0)."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file = path.open("a", encoding="utf-8") if path else None
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Append one event with the present time."""
+        if self._file is None:
+            return
+        line = json.dumps({"t": round(time.time(), 3), "event": event, **_plain(fields)}, ensure_ascii=False, default=str)
+        with self._lock:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; later events are dropped."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Events from a byte offset on, and the offset to continue from.
+
+    A last line that is still being written is left for the next call; a damaged line is skipped (a crash can leave one).
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except OSError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    return list(_parse(data[:end])), offset + end
+
+
+def _parse(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            yield event

@@ -1,0 +1,171 @@
+"""Run folders: one per adapter, holding everything a run must remember, in readable JSON.
+
+Guarantee: files are written beside their place and moved there whole, so a reader or a crash never meets half a file. Nothing that
+exists is overwritten without the user's word (``if_exists``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    for attempt in range(20):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:  # Windows: a reader has the file open for a moment
+            if attempt == 19:
+                raise
+            time.sleep(0.05)
+
+
+def read_json(path: Path) -> Any:
+    """The file's content, or None if it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by name."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the adapter."""
+        return self.path.name
+
+    @property
+    def events(self) -> Path:
+        """Everything that happened, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def control(self) -> Path:
+        """What the user asks of the running training."""
+        return self.path / "control.json"
+
+    @property
+    def parameters(self) -> Path:
+        """The run's configuration."""
+        return self.path / "training_parameters.json"
+
+    @property
+    def log(self) -> Path:
+        """A summary of the run, as the WebUI's own tab leaves one."""
+        return self.path / "training_log.json"
+
+    @property
+    def graph_data(self) -> Path:
+        """Points of the graph: loss and learning rate over epochs."""
+        return self.path / "training_graph.json"
+
+    @property
+    def graph(self) -> Path:
+        """The graph as a picture."""
+        return self.path / "training_graph.png"
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether a trained adapter lies here."""
+        return all((self.path / name).is_file() for name in ADAPTER_FILES)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether anything lies here that must not be lost; the diary of an attempt that learned nothing is no result."""
+        diary = {path.name for path in (self.events, self.control, self.parameters, self.log, self.graph_data, self.graph)}
+        return self.path.is_dir() and any(entry.name not in diary for entry in self.path.iterdir())
+
+
+def open_run_folder(adapters_dir: Path, name: str, if_exists: str) -> RunFolder:
+    """The folder of a run that is about to start, by the user's word on existing ones.
+
+    Args:
+        adapters_dir: where adapters live.
+        name: the adapter's name (checked by the configuration).
+        if_exists: stop, resume, continue, replace or new name.
+
+    Raises:
+        ValueError: the name exists and the user did not say what to do, or there is nothing to resume or continue.
+        OSError: the folder cannot be made.
+    """
+    folder = RunFolder(adapters_dir / name)
+    if if_exists == "continue" and not folder.has_adapter:
+        raise ValueError(f"If the name exists: there is no adapter to continue at {folder.path}. Choose 'resume', or another name.")
+    if folder.has_result:
+        if if_exists == "stop":
+            raise ValueError(
+                f"Name: there is an adapter or run called {name!r} already ({folder.path}). "
+                f"Choose another name, or say under 'If the name exists' what to do: resume, continue, replace or new name."
+            )
+        if if_exists == "replace":
+            back_up(folder)
+        elif if_exists == "new name":
+            folder = RunFolder(_free_path(adapters_dir / name))
+    elif if_exists == "resume":
+        raise ValueError(
+            f"If the name exists: there is nothing to resume at {folder.path}. Check the Name, or choose 'stop' for a first run."
+        )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _free_path(path: Path) -> Path:
+    number = 2
+    while (candidate := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return candidate
+
+
+def back_up(folder: RunFolder) -> Path:
+    """Move everything of a run into a dated folder beside the adapters; nothing is deleted.
+
+    Returns:
+        The backup: ``<adapters>/<name>-backup-2026-01-31-12h05-np`` (the ending keeps it out of the WebUI's LoRA list).
+    """
+    stamp = time.strftime("%Y-%m-%d-%Hh%M")
+    target = folder.path.with_name(f"{folder.name}-backup-{stamp}-np")
+    number = 2
+    while target.exists():
+        target = folder.path.with_name(f"{folder.name}-backup-{stamp}-{number}-np")
+        number += 1
+    shutil.move(str(folder.path), str(target))
+    return target
+
+
+def set_aside(folder: RunFolder) -> Path:
+    """Before an adapter is trained further: keep a copy of it, and move its checkpoints and diary away.
+
+    Returns:
+        The backup folder (named as by :func:`back_up`).
+    """
+    backup = back_up(folder)
+    folder.path.mkdir()
+    for name in ADAPTER_FILES:
+        if (backup / name).is_file():
+            shutil.copy2(backup / name, folder.path / name)
+    return backup
+
+
+def list_runs(adapters_dir: Path) -> list[RunFolder]:
+    """Folders with a run or an adapter, newest first."""
+    if not adapters_dir.is_dir():
+        return []
+    folders = [RunFolder(path) for path in adapters_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    runs = [folder for folder in folders if folder.has_adapter or folder.parameters.is_file()]
+    return sorted(runs, key=lambda folder: folder.path.stat().st_mtime, reverse=True)

@@ -1,0 +1,172 @@
+"""What the command line shows: progress bar, reports, samples. Texts only; nothing is decided here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from .runs.store import RunFolder
+
+
+class TrainingDisplay:
+    """Shows a run on a terminal; takes its events as a listener.
+
+    Args:
+        visible: False on ranks that must stay silent.
+    """
+
+    def __init__(self, visible: bool = True) -> None:
+        self.folder: RunFolder | None = None
+        self.is_training = False
+        self._visible = visible
+        self._bar: Any = None
+        self._samples: dict[str, dict[str, str]] = {}
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """One event of the run."""
+        if not self._visible:
+            return
+        handler = getattr(self, f"_on_{event}", None)
+        if handler:
+            handler(fields)
+
+    def say(self, text: str) -> None:
+        """A line above the progress bar."""
+        if not self._visible:
+            return
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def close(self, outcome: Any) -> None:
+        """The last words on the run."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        for line in outcome_lines(outcome, self._samples) if self._visible else []:
+            print(line, flush=True)
+
+    def _on_stage(self, fields: dict[str, Any]) -> None:
+        if fields.get("detail"):
+            self.say(f"- {fields['detail']}")
+
+    def _on_message(self, fields: dict[str, Any]) -> None:
+        self.say(f"{'warning: ' if fields['level'] == 'warning' else ''}{fields['text']}")
+
+    def _on_prepared(self, fields: dict[str, Any]) -> None:
+        for line in report_lines(fields["report"]):
+            self.say(line)
+
+    def _on_plan(self, fields: dict[str, Any]) -> None:
+        for line in plan_lines(fields):
+            self.say(line)
+        self._total = fields["num_steps"]
+        self._epochs = fields["num_epochs"]
+
+    def _on_sample(self, fields: dict[str, Any]) -> None:
+        self._samples.setdefault(fields["prompt"], {})[fields["when"]] = fields["answer"]
+
+    def _on_evaluation(self, fields: dict[str, Any]) -> None:
+        self.say(f"epoch {fields['epoch']:.2f}: evaluation loss {fields['loss']:.4f}")
+
+    def _on_checkpoint(self, fields: dict[str, Any]) -> None:
+        self.say(f"saved {fields['folder']}")
+
+    def _on_step(self, fields: dict[str, Any]) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self.is_training = True
+            layout = "{percentage:3.0f}%|{bar:25}| {n_fmt}/{total_fmt} {postfix}"
+            self._bar = tqdm(total=self._total, bar_format=layout, file=sys.stdout, mininterval=0.2)
+        self._bar.n = fields["step"]
+        rate = fields["tokens_per_second"] or 0
+        self._bar.set_postfix_str(
+            f"epoch {fields['epoch']:.2f}/{self._epochs:g} loss {fields['smoothed_loss']:.3f} lr {fields['lr']:.2e} "
+            f"{rate:.0f} tokens/s {duration(fields['time_left'])} left",
+            refresh=False,
+        )
+        self._bar.update(0)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0:42, 12:05 or 1:02:03."""
+    minutes, rest = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes as MB or GB."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """The data report in short lines."""
+    from .data.report import DataReport
+
+    found = DataReport.from_dict(report)
+    origin = "found prepared" if found.cached else "prepared"
+    return [f"data ({origin} in {found.seconds:.1f} s):", *(f"  {line}" for line in found.lines())]
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """The plan in short lines."""
+    memory = plan.get("memory", {})
+    lines = [
+        f"plan: {plan['num_steps']} steps in {plan['num_epochs']:g} epochs ({plan['steps_per_epoch'][0]} per epoch), "
+        f"batch {plan['batch_size']} x accumulation {plan['accumulation']}"
+        + (f" x {plan['world_size']} processes" if plan["world_size"] > 1 else ""),
+        f"  learning rate {plan['learning_rate']:g}, {plan['schedule']}, warm-up {plan['warmup_steps']} steps, {plan['precision']}",
+        f"  adapter on {', '.join(plan['targets'])}: {plan['num_trained_parameters']:,} parameters",
+    ]
+    if memory:
+        lines.append(f"  memory, estimated: {size(memory['total'])} (available {size(memory['available'])})")
+    return lines
+
+
+def check_lines(result: Any) -> list[str]:
+    """What Check found."""
+    if result.problems:
+        return ["This cannot start:", *(f"  {problem}" for problem in result.problems)]
+    lines = [*report_lines(result.report), *plan_lines(result.plan)]
+    lines += [f"warning: {warning}" for warning in result.warnings]
+    for field, (value, reason) in result.suggestions.items():
+        lines.append(f"suggestion: --set {field}={value}  ({reason})")
+    return lines
+
+
+def outcome_lines(outcome: Any, samples: dict[str, dict[str, str]]) -> list[str]:
+    """How a run ended, with the answers before and after."""
+    lines = []
+    for prompt, answers in samples.items():
+        if "after" in answers:
+            lines += ["", f"prompt: {prompt}", f"before: {answers.get('before', '')}", f"after:  {answers['after']}"]
+    lines += ["", f"{outcome.status}: {outcome.message}"]
+    if outcome.remedy:
+        lines.append(f"what to do: {outcome.remedy}")
+    if outcome.adapter_saved:
+        lines.append(f"adapter: {outcome.folder.path}")
+    if outcome.folder.graph.is_file():
+        lines.append(f"graph:   {outcome.folder.graph}")
+    return lines
+
+
+def preview_lines(prepared: Any, tokenizer: Any, num: int) -> list[str]:
+    """The first samples, trained tokens in green."""
+    colour = sys.stdout.isatty()
+    on, off = ("\033[32m", "\033[0m") if colour else ("[", "]")
+    lines = [f"trained tokens are {'green' if colour else 'in [brackets]'}"]
+    for number in range(min(num, len(prepared.train))):
+        sample = prepared.train[number]
+        lines.append(f"--- sample {number + 1}: {len(sample['input_ids'])} tokens, {sample['num_trained']} trained")
+        parts, start = [], 0
+        trained = [label != -100 for label in sample["labels"]]
+        for end in range(1, len(trained) + 1):
+            if end == len(trained) or trained[end] != trained[start]:
+                text = tokenizer.decode(sample["input_ids"][start:end])
+                parts.append(f"{on}{text}{off}" if trained[start] else text)
+                start = end
+        lines.append("".join(parts))
+    return lines

@@ -1,0 +1,197 @@
+"""What happens at each optimizer step beside the training itself: events, controls, evaluations, saves and stops, all by the plan.
+
+The callback owns progress: Trainer's own epoch, total and time left are wrong for a planned stream (it counts one epoch).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from ..hybrid_batching import RunPlan
+from ..runs.control import Control, ControlReader
+from .errors import NotFiniteLossError
+from .loss import StepLoss
+
+SMOOTHING_STEPS = 10
+
+
+@dataclass(frozen=True)
+class StepRules:
+    """When to evaluate, save and stop.
+
+    Attributes:
+        save_every_steps: 0 = off.
+        save_every_epoch: also at each epoch's end.
+        eval_every_steps: 0 = at each epoch's end.
+        has_eval: whether there are held-out samples.
+        stop_at_loss: smoothed loss at or under which the run stops; 0 = off.
+    """
+
+    save_every_steps: int
+    save_every_epoch: bool
+    eval_every_steps: int
+    has_eval: bool
+    stop_at_loss: float
+
+
+class SmoothedLoss:
+    """Mean over the last optimizer steps, weighted by trained tokens."""
+
+    def __init__(self, num_steps: int = SMOOTHING_STEPS) -> None:
+        self._num_steps = num_steps
+        self._window: list[StepLoss] = []
+
+    def add(self, loss: StepLoss) -> float:
+        """Take in a step; the smoothed loss including it."""
+        self._window = [*self._window, loss][-self._num_steps :]
+        return sum(entry.loss_sum for entry in self._window) / max(1, sum(entry.num_trained for entry in self._window))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the window has all its steps; one noisy step must not stop a run."""
+        return len(self._window) == self._num_steps
+
+    def state(self) -> list[list[float]]:
+        """For a checkpoint."""
+        return [[entry.loss_sum, entry.num_trained, entry.num_tokens] for entry in self._window]
+
+    def load(self, state: list[list[float]]) -> None:
+        """From a checkpoint."""
+        self._window = [StepLoss(loss, int(trained), int(tokens)) for loss, trained, tokens in state]
+
+
+class Pace:
+    """Seconds per step, smoothed; evaluation and saving do not count."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self.seconds_per_step = 0.0
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._begun = time.monotonic()
+
+    def end(self) -> float:
+        """A step ends; its seconds."""
+        seconds = time.monotonic() - self._begun
+        weight = 0.1 if self.seconds_per_step else 1.0
+        self.seconds_per_step += weight * (seconds - self.seconds_per_step)
+        return seconds
+
+
+class RunCallback(TrainerCallback):
+    """Watches and steers a run.
+
+    Args:
+        plan: the run's plan.
+        rules: when to evaluate, save and stop.
+        emit: takes events.
+        controls: reads what the user asks for.
+    """
+
+    def __init__(self, plan: RunPlan, rules: StepRules, emit: Any, controls: ControlReader) -> None:
+        self.plan = plan
+        self.rules = rules
+        self.emit = emit
+        self.controls = controls
+        self.trainer: Any = None
+        self.smoothed = SmoothedLoss()
+        self.smoothed_loss = math.nan
+        self.last_loss = math.nan
+        self.stop_cause = ""
+        self.save_cause = ""
+        self._pace = Pace()
+        self._served_saves = controls.read().save_requests
+        self._loss = StepLoss(math.nan, 0, 0)
+        self._epoch_ends = frozenset(plan.epoch_ends)
+
+    # --- one step --------------------------------------------------------------------------------------------------------------
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock of a step."""
+        self._pace.begin()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the loss before the weights move, so that a NaN never reaches them."""
+        self._loss = self.trainer.meter.read()
+        if not math.isfinite(self._loss.mean):
+            raise NotFiniteLossError(self._loss.mean, state.global_step + 1)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Report the step, then decide what follows it."""
+        step = state.global_step
+        state.epoch = self.plan.epoch_at(step)
+        self._report(step)
+        wishes = self._read_wishes()
+        self._decide(step, wishes, control)
+        return control
+
+    def _report(self, step: int) -> None:
+        seconds = self._pace.end()
+        self.last_loss = self._loss.mean
+        self.smoothed_loss = self.smoothed.add(self._loss)
+        rates = self.trainer.lr_scheduler.get_last_lr()
+        self.emit(
+            "step",
+            step=step,
+            epoch=round(self.plan.epoch_at(step), 5),
+            loss=round(self.last_loss, 6),
+            smoothed_loss=round(self.smoothed_loss, 6),
+            lr=self._rate_of(step, rates),
+            grad_norm=self.trainer.last_grad_norm,
+            tokens=self._loss.num_tokens,
+            trained_tokens=self._loss.num_trained,
+            tokens_per_second=round(self._loss.num_tokens / seconds, 1) if seconds else None,
+            seconds=round(seconds, 4),
+            time_left=round(self._pace.seconds_per_step * (self.plan.num_steps - step), 1),
+        )
+
+    def _rate_of(self, step: int, rates: list[float]) -> float:
+        """The rate that this step was made with: the scheduler has moved on already."""
+        factors = getattr(self.trainer.lr_scheduler, "lr_lambdas", None)
+        return float(self.trainer.args.learning_rate * factors[0](step - 1)) if factors else float(rates[0])
+
+    def _read_wishes(self) -> Control:
+        """Rank 0 reads the file; all ranks get the same answer, so they never disagree."""
+        accelerator = self.trainer.accelerator
+        wishes = self.controls.read() if accelerator.is_main_process else Control()
+        if accelerator.num_processes > 1:
+            stop_at_loss = -1.0 if wishes.stop_at_loss is None else wishes.stop_at_loss
+            numbers = torch.tensor([float(wishes.stop), float(wishes.save_requests), stop_at_loss], device=accelerator.device)
+            torch.distributed.broadcast(numbers, src=0)
+            stop, saves, loss = numbers.tolist()
+            wishes = Control(bool(stop), int(saves), None if loss < 0 else loss)
+        return wishes
+
+    def _decide(self, step: int, wishes: Control, control: Any) -> None:
+        rules, is_last = self.rules, step >= self.plan.num_steps
+        at_epoch_end = step in self._epoch_ends
+        self.stop_cause = self._stop_cause(wishes)
+        if wishes.save_requests > self._served_saves:
+            self._served_saves, self.save_cause = wishes.save_requests, "user"
+        elif self.stop_cause:
+            self.save_cause = "stop"
+        elif (at_epoch_end and rules.save_every_epoch) or is_last:
+            self.save_cause = "epoch"
+        elif rules.save_every_steps and step % rules.save_every_steps == 0:
+            self.save_cause = "steps"
+        else:
+            self.save_cause = ""
+        due = step % rules.eval_every_steps == 0 if rules.eval_every_steps else at_epoch_end
+        control.should_save = bool(self.save_cause)
+        control.should_evaluate = rules.has_eval and (due or is_last)
+        control.should_training_stop = bool(self.stop_cause) or is_last
+
+    def _stop_cause(self, wishes: Control) -> str:
+        if wishes.stop:
+            return "Interrupted by the user."
+        limit = self.rules.stop_at_loss if wishes.stop_at_loss is None else wishes.stop_at_loss
+        if limit > 0 and self.smoothed.is_full and self.smoothed_loss <= limit:
+            return f"The smoothed loss {self.smoothed_loss:.4f} reached Stop at loss {limit:g}."
+        return ""

@@ -1,0 +1,211 @@
+"""The Hugging Face Trainer, with our batches, our schedule and our loss.
+
+What is ours: the batch sampler (one planned sequence for the whole run), the learning rate as a function of planned progress, the
+loss over trained tokens, token-weighted evaluation, and checkpoints that count only when they are whole. Optimizer, accumulation,
+mixed precision, gradient clipping, DDP and FSDP are Trainer's and accelerate's.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from ..custom_scheduler import SCHEDULES, Progress
+from ..data.collate import Collator, Samples
+from ..hybrid_batching import HybridBatchSampler, RunPlan
+from ..runs.checkpoints import MARKER, mark_complete
+from .errors import SaveError
+from .loss import LossMeter, StepLoss, summed_loss
+
+logger = logging.getLogger(__name__)
+
+
+class PlannedTrainer(Trainer):
+    """Runs a planned sequence of batches.
+
+    Args:
+        sampler: the run's batches.
+        train_samples: map-style samples, addressed by the sampler's indices.
+        eval_samples: held-out samples, or None.
+        collator: samples to tensors.
+        schedule: name in SCHEDULES.
+        warmup_steps: optimizer steps.
+        marker: gives what is written into a checkpoint's marker.
+        after_save: called with the checkpoint's folder once it is whole (main process only).
+        on_evaluated: called with the loss on the held-out samples.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        args: TrainingArguments,
+        sampler: HybridBatchSampler,
+        train_samples: Samples,
+        eval_samples: Samples | None,
+        collator: Collator,
+        schedule: str,
+        warmup_steps: int,
+        marker: Callable[[], dict[str, Any]],
+        after_save: Callable[[Path], None],
+        on_evaluated: Callable[[StepLoss], None],
+        callbacks: list[Any],
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_samples,  # type: ignore[arg-type]
+            data_collator=collator,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.sampler = sampler
+        self.eval_samples = eval_samples
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.marker = marker
+        self.after_save = after_save
+        self.on_evaluated = on_evaluated
+        self.meter = LossMeter(self.accelerator)
+        self.last_grad_norm: float | None = None
+        # our loss divides by num_items_in_batch itself, so Trainer must count them and must not divide again
+        self.model_accepts_loss_kwargs = True
+
+    @property
+    def plan(self) -> RunPlan:
+        """The run's plan."""
+        return self.sampler.plan
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of the whole run; accelerate hands rank r every world-size-th of them."""
+        loader = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader = self.accelerator.prepare(loader)
+        return prepared
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Learning rate as a function of planned progress; ``num_training_steps`` is Trainer's guess and not used."""
+        if self.lr_scheduler is None:
+            factor = schedule_factor(self.schedule, self.plan, self.warmup_steps, self.args.learning_rate)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Summed loss of the batch over the number of trained tokens of the whole optimizer step."""
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss_sum = summed_loss(outputs.logits, labels)
+        self.meter.add(loss_sum, labels, int(inputs["attention_mask"].sum()))
+        assert num_items_in_batch is not None, "Trainer did not count the labels"
+        # DDP averages gradients over ranks; the sum over all trained tokens is wanted
+        loss = loss_sum * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.last_grad_norm = float(norm) if norm is not None else None
+        return norm
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Mean loss per trained token of the held-out samples, over all ranks."""
+        assert self.eval_samples is not None, "evaluation without evaluation samples"
+        result = evaluate_loss(
+            self.model_wrapped, self.eval_samples, self.data_collator, self.accelerator, self.plan.batch_size
+        )
+        self.on_evaluated(result)
+        metrics = {"eval_loss": result.mean}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        save_adapter(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), folder)
+        torch.save(self.args, folder / "training_args.bin")
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save all of a checkpoint, then its marker; a save that fails leaves nothing behind and the older ones in place."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if (folder / MARKER).is_file():
+            return
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                mark_complete(folder, self.marker())
+        except Exception as error:
+            if self.is_world_process_zero():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise SaveError.from_exception(error, folder) from error
+        if self.is_world_process_zero():
+            self.after_save(folder)
+
+
+def schedule_factor(name: str, plan: RunPlan, warmup_steps: int, base_lr: float) -> Callable[[int], float]:
+    """Factor of the base learning rate for the step that follows ``step`` finished ones."""
+    schedule = SCHEDULES[name]
+    warmup_epochs = plan.epoch_at(warmup_steps) if warmup_steps else 0.0
+
+    def factor(step: int) -> float:
+        return schedule(
+            Progress(
+                epoch=plan.epoch_at(step),
+                num_epochs=plan.num_epochs,
+                warmup_epochs=warmup_epochs,
+                step=step,
+                num_steps=plan.num_steps,
+                base_lr=base_lr,
+            )
+        )
+
+    return factor
+
+
+def evaluate_loss(model: Any, samples: Samples, collator: Any, accelerator: Any, batch_size: int) -> StepLoss:
+    """Loss over all trained tokens of samples; must be called on all ranks. The model's training mode is kept."""
+    meter = LossMeter(accelerator)
+    starts = range(accelerator.process_index * batch_size, len(samples), accelerator.num_processes * batch_size)
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), accelerator.autocast():
+            for start in starts:
+                batch = collator([samples[index] for index in range(start, min(start + batch_size, len(samples)))])
+                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                labels = batch.pop("labels")
+                meter.add(summed_loss(model(**batch).logits, labels), labels, int(batch["attention_mask"].sum()))
+            if not len(starts):  # fewer batches than ranks: this rank still has to take part in the sum
+                zero = torch.zeros((1, 2), dtype=torch.long, device=device)
+                meter.add(torch.zeros((), device=device), zero - 100, 0)
+    finally:
+        model.train(was_training)
+    return meter.read()
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write adapter_model.safetensors and adapter_config.json; files appear whole or not at all."""
+    temporary = folder / ".saving"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        # embeddings are not trained here; asking peft to find out would ask a hub
+        model.save_pretrained(str(temporary), save_embedding_layers=False)
+        for file in temporary.iterdir():
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

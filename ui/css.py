@@ -1,0 +1,132 @@
+"""The tab's style sheet: fits gradio's and the WebUI's light and dark theme, from 390 pixels wide upwards.
+
+All classes and ids begin with tph-, so nothing else on the WebUI's page changes. Gradio repeats each rule with a prefix and splits
+selectors at every comma for that: no comma may stand inside parentheses of a selector.
+"""
+
+CSS = """
+.tph-tab {
+    --tph-good: #16a34a; --tph-bad: #dc2626; --tph-warn: #d97706; --tph-line: #3b82f6; --tph-second: #f59e0b;
+    --tph-edge: var(--border-color-primary, rgba(128, 128, 128, .3));
+    --tph-muted: color-mix(in srgb, var(--body-text-color, #808080) 62%, transparent);
+    --tph-surface: var(--block-background-fill, transparent);
+    gap: 14px !important;
+}
+.dark .tph-tab { --tph-bad: #f87171; --tph-good: #4ade80; --tph-warn: #fbbf24; --tph-line: #60a5fa; }
+#tph-problems-box:not(:has(.tph-card)):not(:has(#tph-note)), #tph-check-box:has(#tph-check:empty), #tph-curve-box:has(#tph-curve:empty) { display: none !important; }
+.tph-tab .pending { opacity: 1 !important; }
+.tph-tab .generating { border-color: transparent !important; animation: none !important; }
+.tph-columns { align-items: flex-start !important; gap: 20px !important; }
+.tph-form, .tph-run { gap: 14px !important; }
+.tph-run { position: sticky; top: 12px; max-height: calc(100vh - 24px); overflow-y: auto; scrollbar-width: thin; flex-wrap: nowrap !important; }
+.tph-run > * { flex-shrink: 0; }
+
+.tph-group { border: 1px solid var(--tph-edge) !important; border-radius: 10px !important; padding: 12px 16px 16px !important; gap: 8px !important;
+    background: var(--tph-surface); }
+.tph-group h3 { margin: 0 0 2px; font-size: 15px; font-weight: 650; color: var(--body-text-color, inherit); }
+.tph-grid { display: grid !important; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 14px 18px !important; align-items: stretch; }
+.tph-grid > .form { display: contents !important; }
+.tph-grid .tph-wide { grid-column: 1 / -1; }
+.tph-tab .form { border: 0 !important; background: transparent !important; box-shadow: none !important; overflow: visible !important; }
+.tph-refreshed { flex-wrap: nowrap !important; align-items: stretch !important; gap: 6px !important; min-width: 0; }
+.tph-refreshed > .form { flex: 1 1 auto; min-width: 0; display: flex; }
+.tph-tab .tph-refresh { align-self: flex-end; flex: none; min-width: 42px !important; width: 42px; height: 42px; padding: 0; font-size: 17px !important; }
+.tph-tab .tph-field { border: 0 !important; box-shadow: none; padding: 0 !important; border-radius: 8px !important; background: transparent !important;
+    overflow: visible !important; width: 100%; display: flex; flex-direction: column; }
+.tph-field > .container { display: flex; flex-direction: column; flex: 1; }
+.tph-field > .container > :last-child { margin-top: auto; }
+.tph-tab .tph-field [data-testid="block-info"] { margin-bottom: 2px; font-weight: 600; font-size: 14px; color: var(--body-text-color, inherit); }
+.tph-tab .tph-field [data-testid="block-info"] + div, .tph-tab .tph-flag > div:not(.wrap) { font-size: 12.5px; line-height: 1.4; color: var(--tph-muted); margin-bottom: 6px; }
+.tph-tab .tph-field input:not(.border-none):not([type="checkbox"]), .tph-tab .tph-field textarea, .tph-tab .tph-field .container > .wrap {
+    border: 1px solid var(--tph-edge) !important; border-radius: 8px; background: var(--input-background-fill); }
+.tph-tab .tph-field input:not(.border-none):not([type="checkbox"]), .tph-tab .tph-field .container > .wrap { min-height: 42px; }
+.tph-tab .tph-flag { justify-content: flex-end; }
+.tph-buttons { gap: 10px !important; }
+.tph-buttons button { padding: 8px 10px; font-size: 14px !important; min-width: 0 !important; }
+
+.tph-tab .prose, .tph-tab .html-container { padding: 0; }
+.tph-card { border: 1px solid var(--tph-edge); border-radius: 10px; padding: 12px 14px; background: var(--tph-surface); font-size: 14px; line-height: 1.5;
+    color: var(--body-text-color, inherit); overflow-wrap: anywhere; }
+.tph-card p { margin: 0 0 6px; }
+.tph-card > :last-child { margin-bottom: 0; }
+.tph-card ul { margin: 4px 0 6px; padding-left: 20px; list-style: disc; }
+.tph-card li { display: list-item; margin: 2px 0; }
+.tph-card.tph-bad { border-color: var(--tph-bad); border-left-width: 4px; }
+.tph-card.tph-good { border-color: var(--tph-good); border-left-width: 4px; margin-top: 14px; }
+.tph-muted { color: var(--tph-muted); }
+.tph-error { color: var(--tph-bad); font-weight: 600; white-space: pre-wrap; }
+#tph-note { margin: 8px 0 0; font-size: 14px; color: var(--tph-muted); }
+
+.tph-badge { display: inline-block; margin-right: 10px; padding: 1px 9px; border-radius: 99px; font-size: 12px; font-weight: 650; color: var(--tph-muted);
+    border: 1px solid currentColor; }
+.tph-badge.tph-is-running { color: var(--tph-line); }
+.tph-badge.tph-is-finished { color: var(--tph-good); }
+.tph-badge.tph-is-interrupted { color: var(--tph-warn); }
+.tph-badge.tph-is-failed, .tph-badge.tph-is-died { color: var(--tph-bad); }
+.tph-stage { margin-left: 10px; color: var(--tph-muted); }
+.tph-bar { height: 8px; margin: 10px 0; border-radius: 99px; overflow: hidden; background: color-mix(in srgb, currentColor 14%, transparent); }
+.tph-bar > div { height: 100%; border-radius: 99px; background: var(--tph-line); transition: width .3s; }
+.tph-facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: 6px 14px; margin: 0 0 6px; }
+.tph-facts dt { font-size: 12px; color: var(--tph-muted); }
+.tph-facts dd { margin: 0; font-variant-numeric: tabular-nums; font-weight: 600; }
+.tph-card .tph-messages { padding-left: 0; list-style: none; }
+.tph-messages li { padding-left: 9px; border-left: 3px solid var(--tph-edge); margin: 5px 0; }
+.tph-messages .tph-level-warning { border-color: var(--tph-warn); }
+.tph-messages .tph-level-error { border-color: var(--tph-bad); }
+.tph-tab:not(:has(#tph-status[data-status="running"])) .tph-live-buttons { opacity: .5; }
+
+.tph-tab table.tph-table, .tph-tab table.tph-samples { width: 100%; border-collapse: collapse; margin: 4px 0 8px; font-size: 14px; table-layout: auto; }
+.tph-tab table.tph-table, .tph-tab table.tph-samples, .tph-tab .tph-card tr { border: 0 !important; background: transparent !important; }
+.tph-tab .tph-table th, .tph-tab .tph-table td, .tph-tab .tph-samples th, .tph-tab .tph-samples td {
+    padding: 4px 8px 4px 0; border: 0; border-bottom: 1px solid var(--tph-edge); text-align: left; vertical-align: top; background: transparent; }
+.tph-tab .tph-table th { width: 1%; padding-right: 16px; white-space: nowrap; font-weight: 400; color: var(--tph-muted); }
+.tph-tab .tph-samples { table-layout: fixed; }
+.tph-tab .tph-samples td, .tph-tab .tph-samples tbody th { white-space: pre-wrap; font-weight: 400; }
+.tph-tab .tph-samples td:last-child { font-weight: 600; }
+.tph-rows summary { cursor: pointer; font-weight: 600; }
+.tph-rows code, .tph-path code { font-size: 12px; overflow-wrap: anywhere; white-space: pre-wrap; }
+
+.tph-chart { position: relative; display: grid; grid-template-columns: 52px 1fr; margin: 0 0 8px; }
+.tph-chart figcaption { grid-column: 1 / -1; display: flex; justify-content: space-between; flex-wrap: wrap; gap: 4px 14px; margin-bottom: 6px; font-size: 13px; }
+.tph-chart svg { grid-column: 2; width: 100%; height: 170px; overflow: visible; display: block; }
+.tph-chart + .tph-chart svg { height: 80px; }
+.tph-y { position: relative; grid-column: 1; }
+.tph-y span { position: absolute; right: 8px; transform: translateY(-50%); font-size: 11px; color: var(--tph-muted); }
+.tph-x { position: relative; grid-column: 2; height: 18px; }
+.tph-x span { position: absolute; transform: translateX(-50%); top: 3px; font-size: 11px; color: var(--tph-muted); }
+.tph-axis { margin: 0; text-align: center; font-size: 11px; color: var(--tph-muted); }
+.tph-grid { stroke: var(--tph-edge); stroke-width: 1; vector-effect: non-scaling-stroke; }
+.tph-line { fill: none; vector-effect: non-scaling-stroke; stroke-width: 1.5; stroke-linejoin: round; }
+.tph-dot { stroke-linecap: round; stroke-width: 6; }
+path.tph-raw { stroke: var(--tph-line); opacity: .35; stroke-width: 1; }
+path.tph-smooth { stroke: var(--tph-line); stroke-width: 2; }
+path.tph-eval { stroke: var(--tph-second); }
+path.tph-rate { stroke: var(--tph-line); }
+.tph-legend { display: flex; gap: 12px; font-size: 12px; color: var(--tph-muted); }
+.tph-legend span::before { content: ""; display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; background: var(--tph-line); }
+.tph-legend span:empty { display: none; }
+.tph-legend .tph-raw::before { opacity: .35; }
+.tph-legend .tph-eval::before { background: var(--tph-second); }
+#tph-curve:not(:empty) { border: 1px solid var(--tph-edge); border-radius: 10px; padding: 12px 14px 8px; background: var(--tph-surface);
+    color: var(--body-text-color, inherit); }
+
+#tph-jump { display: none; }
+@media (max-width: 760px) {
+    .tph-columns { flex-direction: column !important; }
+    .tph-form, .tph-run { width: 100% !important; min-width: 0 !important; }
+    .tph-run { position: static; max-height: none; overflow: visible; }
+    #tph-jump { display: block; font-size: 14px; }
+    .tph-group { padding: 12px !important; }
+    .tph-grid { grid-template-columns: minmax(0, 1fr); }
+    .tph-samples thead { display: none; }
+    .tph-tab .tph-samples tr, .tph-tab .tph-samples th, .tph-tab .tph-samples td { display: block; width: 100%; }
+    .tph-tab .tph-samples th, .tph-tab .tph-samples td { border-bottom: 0; }
+    .tph-tab .tph-samples tr { padding: 6px 0; border-bottom: 1px solid var(--tph-edge); }
+    .tph-samples td::before { content: attr(data-label) ": "; color: var(--tph-muted); font-weight: 400; }
+}
+"""
+
+
+def custom_css() -> str:
+    """The style sheet, in the form that the WebUI asks an extension for."""
+    return CSS

@@ -1,0 +1,154 @@
+"""The form: one field for each setting, in groups, made from what RunConfig says of its settings.
+
+A new setting appears here by itself, in the group of its section; see fields.py for the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import RunConfig
+from ..config.field import SettingInfo
+from .compat import event_options, html_block
+from .fields import (
+    ADVANCED,
+    FILE_FIELDS,
+    GROUPS,
+    NOTHING,
+    TARGETS_FIELD,
+    element_id,
+    form_from_settings,
+    form_settings,
+    group_of,
+    help_of,
+    is_wide,
+    label_of,
+    step_of,
+    settings_from_form,
+    target_choices,
+    to_widget,
+    widget_of,
+)
+from .host import Host
+
+REFRESH = "↻"
+
+
+@dataclass
+class Form:
+    """The fields of one page.
+
+    Attributes:
+        infos: the settings that have a field; ``components`` are those fields in the same order.
+        advanced: the closed group of advanced settings.
+    """
+
+    host: Host
+    infos: list[SettingInfo]
+    components: list[Any] = field(default_factory=list)
+    advanced: Any = None
+
+    def config(self, values: Sequence[Any]) -> RunConfig:
+        """The configuration that the fields' values show."""
+        own = {"model.path": "", "run.adapters_dir": str(self.host.adapters_dir())} if self.host.in_webui else {}
+        return settings_from_form(self.infos, values, own)
+
+    def values(self, config: RunConfig) -> list[Any]:
+        """The fields' values that show a configuration."""
+        return form_from_settings(self.infos, config)
+
+    def component(self, name: str) -> Any:
+        """The field of a setting, by its dotted name."""
+        return next(made for info, made in zip(self.infos, self.components, strict=True) if info.field == name)
+
+    def fresh_choices(self) -> list[Any]:
+        """Updates of :meth:`choice_components` to what there is now."""
+        import gradio as gr
+
+        files = [gr.update(choices=self.file_choices(name)) for name in FILE_FIELDS]
+        modules = self.host.model_facts().get("modules")  # not known before a model is loaded, nor while it is in use
+        return [*files, gr.update(choices=target_choices(list(modules))) if modules else gr.update()]
+
+    @property
+    def choice_components(self) -> list[Any]:
+        """The fields whose choices change with the disk and the model."""
+        return [self.component(name) for name in (*FILE_FIELDS, TARGETS_FIELD)]
+
+    def file_choices(self, name: str) -> list[tuple[str, str]]:
+        """(label, path) of the files that a field offers."""
+        listing: Callable[[], dict[str, str]] = getattr(self.host, FILE_FIELDS[name])
+        return [(NOTHING, NOTHING), *listing().items()]
+
+
+def build_form(host: Host) -> Form:
+    """Make all groups and fields in the current Blocks context."""
+    import gradio as gr
+
+    form = Form(host, form_settings(host.in_webui))
+    made: dict[str, Any] = {}
+    for group in GROUPS:
+        infos = [info for info in form.infos if group_of(info) == group]
+        if group == ADVANCED:
+            with gr.Accordion(group, open=False, elem_id="tph-advanced", elem_classes=["tph-group"]) as form.advanced:
+                _build_fields(form, infos, made)
+        else:
+            with gr.Column(elem_classes=["tph-group"]):
+                html_block(f"<h3>{group}</h3>")
+                _build_fields(form, infos, made)
+    form.components = [made[info.field] for info in form.infos]
+    return form
+
+
+def _build_fields(form: Form, infos: list[SettingInfo], made: dict[str, Any]) -> None:
+    """The fields of a group; the style sheet lays them out in two columns, or one on a phone."""
+    import gradio as gr
+
+    with gr.Row(elem_classes=["tph-grid"]):
+        for info in infos:
+            made[info.field] = _build_field(form, info)
+
+
+def _build_field(form: Form, info: SettingInfo) -> Any:
+    import gradio as gr
+
+    kind = widget_of(info)
+    common: dict[str, Any] = {
+        "label": label_of(info),
+        "info": help_of(info),
+        "value": to_widget(info, _initial(form, info)),
+        "elem_id": element_id(info.field),
+        "interactive": True,
+        "min_width": 200,
+    }
+    if kind == "flag":
+        return gr.Checkbox(**common, elem_classes=["tph-field", "tph-flag"])
+    common["elem_classes"] = ["tph-field", "tph-wide"] if is_wide(info) else ["tph-field"]
+    if kind == "choice":
+        return gr.Dropdown(**common, choices=list(info.choices))
+    if kind == "targets":
+        modules = list(form.host.model_facts().get("modules") or {})
+        return gr.Dropdown(**common, choices=target_choices(modules), multiselect=True, allow_custom_value=True)
+    if kind == "file":
+        return with_refresh(common, lambda: form.file_choices(info.field))
+    if kind == "number":
+        # no bounds and no precision here: gradio would refuse or round by itself, RunConfig names all problems at once
+        return gr.Number(**common, step=step_of(info))
+    lines = 3 if kind == "lines" else 1
+    return gr.Textbox(**common, lines=lines, max_lines=12 if kind == "lines" else 1)
+
+
+def _initial(form: Form, info: SettingInfo) -> Any:
+    return str(form.host.adapters_dir()) if info.field == "run.adapters_dir" else info.default
+
+
+def with_refresh(common: dict[str, Any], choices: Callable[[], list[tuple[str, str]]]) -> Any:
+    """A drop-down that also takes what is typed, and a small button that looks again what there is to choose."""
+    import gradio as gr
+
+    with gr.Row(elem_classes=["tph-refreshed"]):
+        made = gr.Dropdown(**common, choices=choices(), allow_custom_value=True, scale=10)
+        button = gr.Button(REFRESH, elem_id=f"{common['elem_id']}-refresh", elem_classes=["tph-refresh"], min_width=42, scale=0)
+    button.click(lambda: gr.update(choices=choices()), None, made, **event_options())
+    return made

@@ -1,0 +1,65 @@
+"""The box of problems beside the Start button, which also marks the fields they belong to. Pure functions of texts.
+
+Everything that comes from outside is escaped, for HTML and for CSS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from ..config import ConfigError, Problem
+from .fields import element_id
+
+NO_PROBLEMS = '<div id="tph-problems" role="alert"></div>'
+
+
+def problems_html(problems: Sequence[Problem | str], title: str = "") -> str:
+    """All problems at once: a list, and a mark with the message at each field that has one.
+
+    Args:
+        problems: problems of fields, or sentences.
+        title: words above the list; empty: how many there are.
+    """
+    if not problems:
+        return NO_PROBLEMS
+    count = len(problems)
+    title = title or ("One thing must be mended first:" if count == 1 else f"{count} things must be mended first:")
+    entries = "".join(f"<li>{_entry(problem)}</li>" for problem in problems)
+    marks = "".join(_mark(problem) for problem in problems if isinstance(problem, Problem))
+    style = f"<style>{marks}</style>" if marks else ""
+    return f'<div id="tph-problems" role="alert" class="tph-card tph-bad"><p>{escape(title)}</p><ul>{entries}</ul>{style}</div>'
+
+
+def error_problems(error: BaseException) -> list[Problem | str]:
+    """What to show for an exception of a start."""
+    if isinstance(error, ConfigError):
+        return list(error.problems)
+    return [str(error) or type(error).__name__]
+
+
+def show_value(value: Any) -> str:
+    """A value as it appears in a message: short, and with a word for nothing."""
+    if value is None or value == "":
+        return "nothing"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _entry(problem: Problem | str) -> str:
+    if isinstance(problem, str):
+        return escape(problem)
+    got = f"Got: {show_value(problem.value)}."
+    return f"<b>{escape(problem.label)}</b>: {escape(problem.message)} {escape(got)} {escape(problem.remedy)}"
+
+
+def _mark(problem: Problem) -> str:
+    """A frame around the field and the message below it; works in every gradio version, as no field can show an error of its own."""
+    selector = "#" + "".join(sign if sign.isalnum() or sign in "-_" else f"\\{ord(sign):x} " for sign in element_id(problem.field))
+    message = "".join(sign if sign.isascii() and sign.isalnum() else f"\\{ord(sign):x} " for sign in problem.message)
+    frame = ",".join(f"{selector} {inner}" for inner in ("input:not(.border-none)", "textarea", ".container>.wrap"))
+    return (
+        f"{frame}{{border-color:var(--tph-bad)!important;box-shadow:0 0 0 1px var(--tph-bad)!important}}"
+        f'{selector}::after{{content:"{message}";display:block;margin-top:4px;color:var(--tph-bad);font-size:12.5px;font-weight:600}}'
+    )

@@ -1,0 +1,201 @@
+"""The training tab: form, Check, Start, live controls and the run's state, made in the current Blocks context.
+
+The page holds no state of a run. What it shows comes from the run's folder (watch.py), what its buttons ask for goes there
+(runs/control.py), and the work is done by the callables of the :class:`Host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..config import Problem, RunConfig
+from ..runs.control import change_control, read_control
+from ..runs.registry import is_busy
+from ..runs.state import RUNNING, read_state
+from ..runs.store import list_runs
+from .compat import event_options, html_block
+from .facts import model_html
+from .fields import NOTHING
+from .form import Form, build_form, with_refresh
+from .host import Host
+from .problems import NO_PROBLEMS, error_problems, problems_html
+from .report import NO_REPORT, report_html
+from .status import status_html
+from .watch import live_html, shown_run
+
+# what a user, the disk or the model can bring about; anything else is a fault of the program and goes to its log
+EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+
+
+def build_tab(host: Host) -> None:
+    """Create all components of the tab inside the current Blocks context.
+
+    Args:
+        host: the place where the tab lives.
+    """
+    import gradio as gr
+
+    with gr.Column(elem_classes=["tph-tab"]):
+        model = html_block(model_html(host.model_facts()), elem_id="tph-model-box")
+        html_block('<a href="#tph-run">To the buttons and the progress ↓</a>', elem_id="tph-jump")
+        with gr.Row(elem_classes=["tph-columns"]):
+            with gr.Column(scale=3, min_width=320, elem_classes=["tph-form"]):
+                copy_from = _build_copy_from(host)
+                form = build_form(host)
+            with gr.Column(scale=2, min_width=320, elem_id="tph-run", elem_classes=["tph-run"]):
+                with gr.Row(elem_classes=["tph-buttons"]):
+                    check = gr.Button("Check", elem_id="tph-check-button", min_width=120)
+                    start = gr.Button("Start training", variant="primary", elem_id="tph-start-button", min_width=120)
+                with gr.Row(elem_classes=["tph-buttons", "tph-live-buttons"]):
+                    save = gr.Button("Save checkpoint now", elem_id="tph-save-button", min_width=120)
+                    interrupt = gr.Button("Interrupt", variant="stop", elem_id="tph-interrupt-button", min_width=120)
+                box = html_block(message_html(), elem_id="tph-problems-box")
+                report = html_block(NO_REPORT, elem_id="tph-check-box")
+                live = html_block(status_html(None), elem_id="tph-live")
+                curve = html_block('<div id="tph-curve"></div>', elem_id="tph-curve-box")
+    actions = Actions(host, form)
+    check.click(actions.check, form.components, [box, report, model, form.advanced], **event_options())
+    start.click(actions.start, form.components, [box, report, model, form.advanced], **event_options())
+    interrupt.click(actions.interrupt, None, box, **event_options())
+    save.click(actions.save_now, None, box, **event_options())
+    copy_from.input(actions.copy_from, copy_from, [box, *form.components], **event_options())
+    _watch(host, form, model, copy_from, live, curve)
+
+
+def _build_copy_from(host: Host) -> Any:
+    common = {
+        "label": "Copy parameters from",
+        "info": "A former run, or the path of a training_parameters.json or YAML file. All fields below take its values.",
+        "value": NOTHING,
+        "elem_id": "tph-copy_from",
+        "elem_classes": ["tph-field"],
+    }
+    return with_refresh(common, lambda: run_choices(host))
+
+
+def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve: Any) -> None:
+    """Events of the page's opening: look again what there is, then follow the run for as long as the page is open."""
+    import gradio as gr
+    from gradio.context import Context
+
+    def look_again() -> list[Any]:
+        return [model_html(host.model_facts()), gr.update(choices=run_choices(host)), *form.fresh_choices()]
+
+    async def watch() -> AsyncIterator[tuple[Any, Any]]:
+        async for status, charts in live_html(host):
+            yield (gr.update() if status is None else status, gr.update() if charts is None else charts)
+
+    page = Context.root_block
+    assert page is not None, "build_tab() is called inside a Blocks context"
+    page.load(look_again, None, [model, copy_from, *form.choice_components], **event_options())
+    page.load(watch, None, [live, curve], **event_options())
+
+
+def run_choices(host: Host) -> list[tuple[str, str]]:
+    """(name, file of parameters) of the former runs, newest first."""
+    runs = [folder for folder in list_runs(host.adapters_dir()) if folder.parameters.is_file()]
+    return [(NOTHING, NOTHING), *((folder.name, str(folder.parameters)) for folder in runs)]
+
+
+def message_html(problems: list[Problem | str] | None = None, note: str = "", title: str = "") -> str:
+    """The box beside the buttons: ``#tph-problems``, and ``#tph-note`` for a word that is no problem."""
+    word = f'<p id="tph-note" role="status">{escape(note)}</p>' if note else ""
+    return (problems_html(problems, title) if problems else NO_PROBLEMS) + word
+
+
+class Actions:
+    """What the buttons do; each returns the new content of the components it belongs to."""
+
+    def __init__(self, host: Host, form: Form) -> None:
+        self._host = host
+        self._form = form
+
+    def check(self, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Prepare, plan and estimate without training."""
+        import gradio as gr
+
+        config = self._form.config(values)
+        problems: list[Problem | str] = list(config.problems())
+        facts = model_html(self._host.model_facts())
+        if problems:
+            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
+            return
+        waiting = '<div id="tph-check" class="tph-card" data-status="checking"><p>Reading and counting the data …</p></div>'
+        yield message_html(), waiting, facts, gr.update()
+        try:
+            report = report_html(self._host.check(config), config.checkpoints.save_every_steps)
+        except EXPECTED_ERRORS as error:
+            problems = error_problems(error)
+            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
+            return
+        yield message_html(), report, facts, gr.update()
+
+    def start(self, *values: Any) -> tuple[Any, ...]:
+        """Start a run in the background; returns at once. The report of Check makes room for the run."""
+        import gradio as gr
+
+        config = self._form.config(values)
+        facts = self._host.model_facts()
+        problems: list[Problem | str] = [facts["problem"]] if facts.get("problem") else []
+        problems += config.problems()
+        note = ""
+        if not problems:
+            try:
+                handle = self._host.launch(config)
+                note = f"{handle.name} was started. You may close this page: the run goes on, and a page opened later shows it."
+            except EXPECTED_ERRORS as error:
+                problems = error_problems(error)
+        report = gr.update() if problems else NO_REPORT
+        return message_html(problems, note), report, model_html(facts), self._open_advanced(problems)
+
+    def interrupt(self) -> str:
+        """Ask the shown run to stop and keep what it has learned."""
+        return self._control("Interrupt was asked for: the run ends after the step it is at and keeps what was learned.", stop=True)
+
+    def save_now(self) -> str:
+        """Ask the shown run for a checkpoint."""
+        return self._control("A checkpoint is saved after the step the run is at.", save=True)
+
+    def _control(self, note: str, *, stop: bool = False, save: bool = False) -> str:
+        folder = shown_run(self._host)
+        if folder is None and is_busy():
+            return message_html(note="The run is still starting. Try again in a moment.")
+        if folder is None or read_state(folder).status != RUNNING:
+            return message_html(note="Nothing is running.")
+        wish: dict[str, Any] = {"stop": True} if stop else {}
+        if save:
+            wish["save_requests"] = read_control(folder.control).save_requests + 1
+        try:
+            change_control(folder.control, **wish)
+        except OSError as error:
+            return message_html([f"The wish could not be written to {folder.control}: {error}. Is the disk full?"])
+        return message_html(note=note)
+
+    def copy_from(self, path: str | None) -> list[Any]:
+        """Load the parameters of a former run into the form."""
+        import gradio as gr
+
+        unchanged = [gr.update() for _ in self._form.components]
+        if path in (None, "", NOTHING):
+            return [message_html(), *unchanged]
+        try:
+            config = RunConfig.from_file(Path(str(path)).expanduser())
+        except EXPECTED_ERRORS as error:
+            return [message_html(error_problems(error)), *unchanged]
+        shown = {info.field for info in self._form.infos}
+        bad: list[Problem | str] = [problem for problem in config.problems() if problem.field in shown]
+        bad += config.notes
+        title = "The parameters were copied. Have a look at:" if bad else ""
+        note = "" if bad else "The parameters were copied."
+        return [message_html(bad, note, title), *self._form.values(config)]
+
+    def _open_advanced(self, problems: list[Problem | str]) -> Any:
+        """The advanced group opens if a problem lies in it."""
+        import gradio as gr
+
+        advanced = {info.field for info in self._form.infos if info.advanced}
+        is_hidden = any(isinstance(problem, Problem) and problem.field in advanced for problem in problems)
+        return gr.update(open=True) if is_hidden else gr.update()
