@@ -6,13 +6,10 @@ time. matplotlib draws without a screen.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from .runs.state import RunState
 from .runs.store import RunFolder, write_json
-
-logger = logging.getLogger(__name__)
 
 
 def graph_points(state: RunState) -> list[dict[str, Any]]:
@@ -65,12 +62,17 @@ def _numbers(entries: list[dict[str, Any]], key: str) -> list[float]:
     return [float("nan") if entry.get(key) is None else entry[key] for entry in entries]
 
 
-def save_graph(folder: RunFolder, state: RunState) -> None:
-    """Write training_graph.json and training_graph.png; without matplotlib the picture is left out, with a word in the log."""
+def save_graph(folder: RunFolder, state: RunState) -> str:
+    """Write training_graph.json and training_graph.png.
+
+    Returns:
+        A sentence for the user if the picture had to be left out, since matplotlib is not installed; else an empty text.
+    """
     write_json(folder.graph_data, graph_points(state))
     if not state.steps:
-        return
+        return ""
     try:
         draw_graph(state).savefig(folder.graph)
     except ImportError:
-        logger.warning("The picture of the graph needs matplotlib: pip install matplotlib")
+        return f"There is no picture of the graph ({folder.graph.name}): it needs matplotlib, pip install matplotlib."
+    return ""

@@ -20,6 +20,11 @@ if training_pro.ROOT != _ROOT:
         f"Disable one of the two in the WebUI's Session tab (or remove one folder) and restart."
     )
 
-from training_pro.hosts.webui import custom_css, custom_js, params, setup, ui  # noqa: E402
+from training_pro.hosts.webui import custom_css, custom_js, optional_hook, params, setup, ui  # noqa: E402
 
 __all__ = ["custom_css", "custom_js", "params", "setup", "ui"]
+
+
+def __getattr__(name: str) -> object:
+    """The hook that is here only while a model is being trained."""
+    return optional_hook(name)

@@ -38,7 +38,7 @@ _ROLE_NAMES = {
     "k": ("k_proj", "key", "wk", "k_lin", "k"),
     "v": ("v_proj", "value", "wv", "v_lin", "v"),
     "o": ("o_proj", "out_proj", "dense", "wo", "out_lin", "c_proj", "o"),
-    "down": ("down_proj", "w2", "fc2", "fc_out", "dense_4h_to_h"),
+    "down": ("down_proj", "w2", "fc2", "fc_out", "dense_4h_to_h", "c_proj"),
 }
 _FUSED_QKV = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "wqkv", "qkv", "in_proj")
 
@@ -186,10 +186,17 @@ def load_base_model(folder: Path, dtype: str = "auto") -> tuple[Any, Any]:
     chosen: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
     try:
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=chosen, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _loading_errors() as error:
         raise ValueError(f"Model: {folder} cannot be loaded: {error} Choose a complete Hugging Face model folder.") from error
     model.to(torch.device(device))  # type: ignore[arg-type]
     return model.eval(), tokenizer
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    """What transformers, peft and safetensors raise for files that are missing, damaged or do not fit."""
+    from safetensors import SafetensorError
+
+    return OSError, ValueError, KeyError, RuntimeError, SafetensorError
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -200,9 +207,11 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if not Path(folder).is_dir():
+        raise ValueError(f"Model: there is no folder {folder}. Choose a complete Hugging Face model folder.")
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # the tokenizers library raises nothing more particular
         raise ValueError(f"Model: the tokenizer in {folder} cannot be loaded: {error} Choose a complete model folder.") from error
 
 
@@ -219,7 +228,10 @@ def read_chat_template(file: str) -> str:
     if Path(file).suffix.lower() in (".yaml", ".yml"):
         import yaml
 
-        data = yaml.safe_load(text)
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"Chat template: {file} is not valid YAML: {error}. Choose a WebUI template or a .jinja file.") from error
         if not isinstance(data, dict) or "instruction_template" not in data:
             raise ValueError(f"Chat template: {file} has no 'instruction_template'. Choose a WebUI template or a .jinja file.")
         return str(data["instruction_template"])
@@ -336,7 +348,7 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: li
     """
     from peft import LoraConfig, get_peft_model
 
-    refuse_adapter(model)
+    _forget_old_adapter(model)
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none", task_type="CAUSAL_LM"  # type: ignore[arg-type]
     )
@@ -351,23 +363,38 @@ def continue_lora(model: Any, folder: Path) -> Any:
     """
     from peft import PeftModel
 
-    refuse_adapter(model)
+    _forget_old_adapter(model)
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except _loading_errors() as error:
         raise ValueError(
             f"If the name exists: the adapter in {folder} cannot be continued on this model: {error} "
             f"Load the model that it was trained on, or choose 'replace' or 'new name'."
         ) from error
 
 
+def carries_adapter(model: Any) -> bool:
+    """Whether adapter layers are in the model; a left-over ``peft_config`` alone (peft leaves one after unload) is none."""
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
 def refuse_adapter(model: Any) -> None:
     """Raise if the model carries an adapter already: training would change or ignore it."""
-    if getattr(model, "peft_config", None):
+    if carries_adapter(model):
+        names = ", ".join(getattr(model, "peft_config", {})) or "unnamed"
         raise ValueError(
-            f"Model: an adapter ({', '.join(model.peft_config)}) is applied to the loaded model. "
+            f"Model: an adapter ({names}) is applied to the loaded model. "
             f"Remove it (Model tab, LoRA(s): none, Apply LoRAs) or reload the model, then start again."
         )
+
+
+def _forget_old_adapter(model: Any) -> None:
+    """Drop a ``peft_config`` without layers, which would make peft believe in a second adapter; `borrowed` puts it back."""
+    refuse_adapter(model)
+    model.__dict__.pop("peft_config", None)
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

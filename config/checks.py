@@ -40,6 +40,22 @@ def name_problem(name: str) -> tuple[str, str] | None:
     return None
 
 
+def _exists(path: str) -> bool:
+    """Whether something is there; False for texts that no system takes for a path."""
+    try:
+        return _place(path).exists()
+    except (OSError, ValueError):  # too long, a NUL in it
+        return False
+
+
+def _place(path: str) -> Path:
+    """The path in full; a '~' of a user that there is not stays as it is."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        return Path(path).absolute()
+
+
 def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[Problem]:
     """All problems that a single field's bounds cannot see."""
 
@@ -58,8 +74,8 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
     for field in ("data.dataset", "data.text_file", "data.eval_dataset", "data.format_file", "model.chat_template"):
         section, key = field.split(".")
         value = getattr(getattr(config, section), key)
-        if value and not Path(value).expanduser().exists():
-            yield problem(field, "There is no such file or folder.", f"Looked for {Path(value).expanduser().absolute()}.")
+        if value and not _exists(value):
+            yield problem(field, "There is no such file or folder.", f"Looked for {_place(value)}.")
     if data.format == "template" and not data.format_file:
         yield problem("data.format_file", "The data format 'template' needs a format file.", "Choose a Format file.")
     if data.eval_dataset and data.eval_share:
@@ -69,14 +85,13 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
 
 def _folder_checks(config: RunConfig, problem: object) -> Iterator[Problem]:
     assert callable(problem)
-    folder = Path(config.run.adapters_dir).expanduser().absolute()
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
+    existing = _place(config.run.adapters_dir)
+    while not _exists(str(existing)) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
         yield problem("run.adapters_dir", f"{existing} is a file.", "Choose another folder.")
     elif not os.access(existing, os.W_OK):
         yield problem("run.adapters_dir", f"The folder {existing} is not writable.", "Choose another folder or change its rights.")
     model = config.model.path
-    if model and not (Path(model).expanduser() / "config.json").is_file():
+    if model and not _exists(f"{model}/config.json"):
         yield problem("model.path", "There is no model in that folder (no config.json).", "Choose a Hugging Face model folder.")

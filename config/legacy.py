@@ -23,7 +23,7 @@ _SIMPLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "cutoff_len": ("data.cutoff", int),
     "min_chars": ("data.min_chars", int),
     "hard_cut_string": ("data.hard_cut", str),
-    "add_bos_token": ("data.add_bos", bool),
+    "add_bos_token": ("data.add_bos", lambda yes: "auto" if yes else "no"),
     "micro_batch_size": ("batching.true_batch_size", int),
     "grad_accumulation": ("batching.gradient_accumulation", int),
     "epochs": ("training.epochs", float),
@@ -36,14 +36,16 @@ _SIMPLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "gradient_checkpointing": ("training.gradient_checkpointing", bool),
     "save_steps": ("checkpoints.save_every_steps", int),
     "stop_at_loss": ("checkpoints.stop_at_loss", float),
-    "always_override": ("adapter.if_exists", lambda yes: "replace" if yes else "continue"),
+    "always_override": ("adapter.if_exists", lambda yes: "replace" if yes else "stop"),
     "training_projection": ("adapter.targets", lambda name: [_PROJECTIONS.get(name, name)]),
 }
+# old name -> the switch without which it had no effect
+_ONLY_WITH = {"lora_RS_alpha": "lora_RS", "hybrid_data_ratio": "hybrid_training", "hybrid_text_ratio": "hybrid_training"}
 # old names that another rule reads, or that only drove the old form
 _HANDLED = {
     *("all_linear", *(f"{name}_en" for name in _WEBUI_TARGETS)),
     *("batch_size", "dataset", "datasetJSONL", "raw_text_file", "text_dataset", "eval_dataset", "eval_datasetJSONL", "format"),
-    *("eval_steps", "eval_stepsJSONL", "add_eos_token", "add_eos_token_type", "higher_rank_limit", "stride_length", "excess_length"),
+    *("eliminate_long_blocks", "eval_steps", "eval_stepsJSONL", "add_eos_token", "add_eos_token_type", "higher_rank_limit", "stride_length", "excess_length"),
     "precize_slicing_overlap",
 }
 
@@ -78,7 +80,7 @@ def from_old_parameters(data: dict[str, Any], datasets_dir: Path) -> tuple[dict[
                 put(field, convert(value))
             except (TypeError, ValueError):
                 put(field, value)
-        elif old not in _HANDLED and value not in (None, False, 0, "", "None"):
+        elif old not in _HANDLED and value not in (None, False, 0, "", "None") and data.get(_ONLY_WITH.get(old, old)):
             notes.append(f"{old} = {value!r} has no counterpart here and is ignored.")
     _targets(data, put)
     _accumulation(data, put)
@@ -88,10 +90,10 @@ def from_old_parameters(data: dict[str, Any], datasets_dir: Path) -> tuple[dict[
 
 
 def _targets(data: dict[str, Any], put: Callable[[str, Any], None]) -> None:
-    if "all_linear" not in data:
-        return
-    chosen = [name for name in _WEBUI_TARGETS if data.get(f"{name}_en")]
-    put("adapter.targets", ["all-linear"] if data["all_linear"] else chosen)
+    if data.get("all_linear"):
+        put("adapter.targets", ["all-linear"])
+    elif any(f"{name}_en" in data for name in _WEBUI_TARGETS):
+        put("adapter.targets", [name for name in _WEBUI_TARGETS if data.get(f"{name}_en")])
 
 
 def _accumulation(data: dict[str, Any], put: Callable[[str, Any], None]) -> None:
@@ -107,11 +109,13 @@ def _data_files(data: dict[str, Any], put: Callable[[str, Any], None], notes: li
         ("data.eval_dataset", ("eval_datasetJSONL", ".jsonl"), ("eval_dataset", ".json")),
     )
     for field, *candidates in sources:
-        for old, ending in candidates:
-            name = data.get(old)
-            if name not in _NONE:
-                put(field, _find(str(name), ending, folder, notes))
-                break
+        chosen = [(old, str(data[old]), ending) for old, ending in candidates if data.get(old) not in _NONE]
+        for _, name, ending in chosen[:1]:
+            put(field, _find(name, ending, folder, notes))
+        notes += [f"{old} = {name!r} is not used, since {chosen[0][0]} is set too." for old, name, _ in chosen[1:]]
+    raw, others = data.get("raw_text_file"), [data.get(old) for old, _ in sources[0][1:]]
+    if raw not in _NONE and any(name not in _NONE for name in others) and not data.get("hybrid_training"):
+        notes.append("A text file and a data set are named: the old trainer took the text alone, here both are trained.")
     old_format = data.get("format")
     if old_format not in _NONE and old_format != "Chat Template":
         found = _find(str(old_format), ".json", folder, [], "formats")
@@ -120,17 +124,17 @@ def _data_files(data: dict[str, Any], put: Callable[[str, Any], None], notes: li
             put("data.format_file", found)
         else:
             notes.append(f"format = {old_format!r}: the rows are recognised by their keys; choose a Format file if they are not.")
-    for old in ("eval_steps", "eval_stepsJSONL"):
-        if data.get(old) and any(data.get(name) not in _NONE for name in ("eval_dataset", "eval_datasetJSONL")):
+    for old, evaluated in (("eval_steps", "eval_dataset"), ("eval_stepsJSONL", "eval_datasetJSONL")):
+        if data.get(old) and data.get(evaluated) not in _NONE:
             put("checkpoints.eval_every_steps", int(data[old]))
 
 
 def _find(name: str, ending: str, folder: Path, notes: list[str], kind: str = "datasets") -> str:
-    places = [Path(name), Path(f"{name}{ending}")]
+    places = []
     for base in [folder, *folder.absolute().parents][:5]:
         for inside in (f"training/{kind}", f"user_data/training/{kind}", "."):
-            places.append(base / inside / f"{name}{ending}")
-    for place in places:
+            places += [base / inside / f"{name}{ending}"] + ([base / inside / name] if inside != "." else [])
+    for place in [*places, Path(f"{name}{ending}"), Path(name)]:
         if place.exists():
             return str(place)
     notes.append(f"The data set {name!r} was not found near {folder}; choose the file again.")
@@ -145,5 +149,5 @@ def _text_settings(data: dict[str, Any], put: Callable[[str, Any], None], notes:
         put("data.overlap", 0.5)
     if data.get("stride_length") and data.get("text_dataset") not in _NONE and data.get("cutoff_len"):
         put("data.overlap", round(min(0.9, int(data["stride_length"]) / int(data["cutoff_len"])), 3))
-    if data.get("excess_length") == "truncate":
-        notes.append("excess_length = 'truncate' has no counterpart yet: too long conversations are left out and counted.")
+    if data.get("excess_length") == "truncate" or data.get("eliminate_long_blocks") is False:
+        notes.append("The old trainer cut too long rows off at the Cutoff; here they are left out and counted.")

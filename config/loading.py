@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -19,11 +20,16 @@ class _Loader(yaml.SafeLoader):
     """YAML that reads 3e-4 as a number, as everybody expects."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Puts texts in quotes that :class:`_Loader` would read as numbers."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"),
+        list("-+0123456789."),
+    )
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -32,6 +38,9 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         ValueError: the text is not YAML; with the line.
     """
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -97,7 +106,7 @@ def save_yaml(config: RunConfig, path: Path) -> None:
 
 def to_yaml(config: RunConfig) -> str:
     """The config as YAML text."""
-    return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(config.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def example_yaml(cls: type[RunConfig]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from ..custom_scheduler import SCHEDULES
 from ..data.formats import SOURCES
@@ -96,7 +96,13 @@ class DataSettings(Section):
         "\\n\\n\\n", "Hard Cut String", "Text that separates ideas or chapters: no block crosses it. \\n is a line break; empty = off."
     )
     min_chars: int = setting(0, "Ignore small blocks", "Text blocks of at most this many characters are left out (counted).", unit="characters", ge=0)
-    add_bos: bool = setting(True, "Add BOS token", "Begin each text block with the model's BOS token, if it has one.", advanced=True)
+    add_bos: str = setting(
+        "auto",
+        "Add BOS token",
+        "Begin each text block with the model's BOS token. auto: as its tokenizer does (some use that token to open chat turns only).",
+        choices=("auto", "yes", "no"),
+        advanced=True,
+    )
     add_eos: str = setting("every block", "Add EOS token", "Where text blocks end with the model's EOS token.", choices=EOS_PLACES, advanced=True)
     eval_dataset: str = setting("", "Evaluation data set", "File to measure the loss on while training; it is not trained.")
     eval_share: float = setting(
@@ -105,6 +111,13 @@ class DataSettings(Section):
     max_broken_share: float = setting(
         0.05, "Broken rows allowed", "The run refuses to start if a larger share of the rows cannot be read.", ge=0, le=1, advanced=True
     )
+
+
+    @field_validator("add_bos", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: Any) -> Any:
+        """YAML reads yes and no as true and false."""
+        return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
 
 
 class BatchingSettings(Section):

@@ -85,6 +85,10 @@ def from_pydantic(error: dict[str, Any], field: str, label: str, example: Any) -
         return Problem(field, label, value, "It must be a whole number.", f"Write for example {example}.")
     if kind in _BOOL_TYPES:
         return Problem(field, label, value, "It must be true or false.", "Write true or false.")
+    if kind == "string_type":
+        return Problem(field, label, value, "It must be text.", f"Write it in quotes: '{value}'.")
+    if kind == "list_type":
+        return Problem(field, label, value, "It must be a list.", f"Write for example [{value}].")
     if kind == "choice":
         choices = context["choices"]
         near = difflib.get_close_matches(str(value), choices, n=1)

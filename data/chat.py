@@ -186,6 +186,8 @@ def _prefix_spans(messages: Sequence[Message], view: _View, text: str) -> tuple[
     for index, message in enumerate(messages):
         if message.get("role") != _REPLY_ROLE:
             continue
+        if index == 0 and not str(message.get("content") or "").strip():
+            continue  # it has no words, and the conversation no prompt that would ask for its end token
         span = _prefix_span(messages, index, view, text)
         if span is None:
             route = "position"
@@ -218,7 +220,7 @@ def _position_span(messages: Sequence[Message], index: int, view: _View, text: s
     if index > 0 or not isinstance(content, str) or not content.strip():
         return None
     words = content.strip()
-    other = ("b" if words[0] == "a" else "a") + words
+    other = content.replace(words, ("b" if words[0] == "a" else "a") + words, 1)
     try:
         changed = view.render([*messages[:index], {**messages[index], "content": other}, *messages[index + 1 :]])
     except TemplateError:
@@ -226,7 +228,17 @@ def _position_span(messages: Sequence[Message], index: int, view: _View, text: s
     start = len(os.path.commonprefix([text, changed]))
     if not text.startswith(words, start):
         return None
-    return start, _over_end_token(text, start + len(words), view)
+    end = start + len(words)
+    space = content[: content.index(words)]
+    if text[:start].endswith(space):
+        start -= len(space)
+    try:
+        until = view.render(messages[: index + 1])
+    except TemplateError:
+        return start, _over_end_token(text, end, view)
+    if len(until) >= end and text.startswith(until):
+        return start, _without_trailing_space(text, start, len(until), view)
+    return start, _over_end_token(text, end, view)
 
 
 def _over_end_token(text: str, end: int, view: _View) -> int:
@@ -286,7 +298,7 @@ def _from_text(text: str, spans: list[tuple[int, int]], tokenizer: Any, route: s
     for start, end in spans:
         first = bisect.bisect_left(starts, start)
         last = bisect.bisect_left(starts, end)
-        while last > first and offsets[last - 1][1] > end:
+        while last > first and text[end : offsets[last - 1][1]].strip():  # white space may belong to an end token (Phi-3's do)
             last -= 1
         token_spans.append((first, last))
     return _sample(ids, token_spans, route)

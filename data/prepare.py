@@ -10,6 +10,7 @@ on disk, about 8 bytes a token.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -88,7 +89,8 @@ def prepare(
     train, report = _load(folder / "train")
     held_out = None
     if data_config.eval_dataset:
-        held_out, _ = _load(folder / "eval")
+        held_out, eval_report = _load(folder / "eval")
+        report.notes += [f"Evaluation data set: {line}" for line in eval_report.left_out()]
     elif data_config.eval_share:
         train, held_out = _split(train, data_config.eval_share, seed)
     _describe(report, train, held_out)
@@ -125,7 +127,7 @@ def data_fingerprint(data_config: Any, tokenizer: Any) -> str:
 
 def _hash_file(digest: Any, file: Path) -> None:
     digest.update(file.name.encode("utf-8", "replace"))
-    with file.open("rb") as stream:
+    with contextlib.suppress(OSError), file.open("rb") as stream:  # a file that cannot be read is told by its reader
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
 
@@ -290,7 +292,7 @@ class _SampleMaker:
             overlap=config.overlap,
             hard_cut=config.hard_cut,
             min_chars=config.min_chars,
-            add_bos=config.add_bos,
+            add_bos=config.add_bos == "yes" or (config.add_bos == "auto" and begins_with_bos(self._tokenizer)),
             add_eos=_EOS_MODES[config.add_eos],
             counts=counts,
         )
@@ -298,6 +300,12 @@ class _SampleMaker:
         self._report.num_small_blocks += counts["ignored_blocks"]
         for block in blocks:
             yield block.token_ids, [-100, *block.token_ids[1:]]
+
+
+def begins_with_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer itself begins a text with its BOS token."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
 
 
 # --- reading back --------------------------------------------------------------------------------------------------------------

@@ -70,13 +70,18 @@ class DataReport:
         if self.num_blocks:
             small = f", {self.num_small_blocks} ignored as too small" if self.num_small_blocks else ""
             lines.append(f"{self.num_blocks} text blocks{small}")
+        return lines + self.left_out() + self.notes
+
+    def left_out(self) -> list[str]:
+        """What is not trained, in short sentences."""
+        lines = []
         if self.num_broken:
             lines.append(f"{self.num_broken} broken rows left out, the first: {_place(self.broken[0])}: {self.broken[0]['reason']}")
         if self.num_too_long:
             lines.append(f"{self.num_too_long} conversations longer than the cutoff left out, the first: {_place(self.too_long[0])}")
         if self.num_untrained:
             lines.append(f"{self.num_untrained} samples without a trained token left out")
-        return lines + self.notes
+        return lines
 
 
 def _place(entry: dict[str, Any]) -> str:

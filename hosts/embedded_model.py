@@ -76,6 +76,8 @@ def _cache_folders() -> list[Path]:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return [Path(chosen).expanduser()]
+    if not (ROOT / "pyproject.toml").is_file():
+        return [_user_cache()]  # an installed wheel: nothing is added to the folder of the packages
     return [ROOT / ".cache", _user_cache()]
 
 
@@ -145,9 +147,7 @@ def _convert_into(folder: Path, gguf_file: Path, progress: Progress) -> None:
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:
-    assert _is_complete(unfinished), (
-        f"conversion wrote only {sorted(path.name for path in unfinished.iterdir())}"
-    )
+    assert _is_complete(unfinished), f"conversion wrote only {sorted(path.name for path in unfinished.iterdir())}"
     if _is_complete(folder):
         return  # another process was faster; its folder may be in use already
     shutil.rmtree(folder, ignore_errors=True)
@@ -194,9 +194,7 @@ def _read_tokenizer(gguf_file: Path) -> Any:
     # character U+2581 into a space). These are the published model's: digits one by one, then byte-level BPE.
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
     backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), byte_level]
-    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
     backend.decoder = decoders.ByteLevel()
     backend.normalizer = None
     tokenizer.clean_up_tokenization_spaces = False

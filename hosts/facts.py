@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .. import train_utils
+from .engine import import_engine
 
 
 def model_facts(model: Any, name: str) -> dict[str, Any]:
     """Facts for ui.host.Host.model_facts."""
+    import_engine()
     return {
         "name": name,
         "device": str(next(model.parameters()).device),

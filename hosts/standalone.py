@@ -8,9 +8,9 @@ from typing import Any
 
 from .. import ROOT
 from ..config import RunConfig
-from ..runs.registry import RunHandle, is_busy
+from ..runs.registry import RunHandle
 from ..ui.host import CheckResult, Host
-from . import files, local
+from . import engine, files, local
 from .worker import start_run
 
 logger = logging.getLogger(__name__)
@@ -40,12 +40,8 @@ def make_host(model: str, data_dir: Path, adapters_dir: Path) -> Host:
         return start_run(config, local.loader(config, logger.info))
 
     def check(config: RunConfig) -> CheckResult:
-        if is_busy():
-            return CheckResult(problems=["A training is going on. Check when it has ended."])
-        from ..training.check import check_run
-
         config = complete(config)
-        return CheckResult(**vars(check_run(config, local.loader(config, logger.info))))
+        return CheckResult(**vars(engine.check(config, local.loader(config, logger.info))))
 
     return Host(
         launch=launch,

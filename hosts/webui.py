@@ -4,15 +4,18 @@ At its top it imports only the standard library and light modules of ours, since
 WebUI; what is missing is shown in the tab instead, with the command that mends it.
 
 While a training steps, a chat request is answered with a notice at once: the host looks up ``custom_generate_reply`` on the loaded
-extension for each reply, so we put one there for that time. The model is kept busy for the idle-unload thread.
+extension for each reply, and script.py has it for that time. What would change the model in the middle of a training (applying a LoRA,
+the WebUI's own training) is refused with a word, and the idle-unload thread sees a model at work.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,21 @@ params: dict[str, Any] = {"display_name": "Training PRO Hybrid", "is_tab": True}
 CHAT_NOTICE = (
     "*A training is going on with this model, so it cannot answer now. Wait for its end or press Interrupt in the Training PRO Hybrid tab.*"
 )
-_UNTRAINABLE = ("LlamaServer", "Exllamav3Model", "Exllamav3HF", "TensorRTLLMModel")
+CHANGE_NOTICE = (
+    "A training is going on with this model, so it cannot be changed now. "
+    "Wait for its end or press Interrupt in the Training PRO Hybrid tab, then try again."
+)
+# class of the loaded model -> loader, for those that cannot train; the loader's flag may name the one that is chosen for the next load
+_UNTRAINABLE = {
+    "LlamaServer": "llama.cpp",
+    "Exllamav3Model": "ExLlamav3",
+    "Exllamav3HF": "ExLlamav3_HF",
+    "TensorRTLLMModel": "TensorRT-LLM",
+}
+# the WebUI's functions, by module, through which its pages and its API change the loaded model: the first step of each
+_CHANGERS = (("LoRA", "add_lora_transformers"), ("training", "clean_path"))
+# the WebUI's rail of tabs is as wide as a short word, and a longer one would push the labels of all tabs out of sight
+_RAIL_CSS = ".header_bar button { text-wrap: wrap; max-width: var(--header-width); }"
 
 
 def setup() -> None:
@@ -37,7 +54,7 @@ def custom_css() -> str:
     """The tab's style sheet."""
     from ..ui.css import CSS
 
-    return CSS
+    return f"{CSS}\n{_RAIL_CSS}\n"
 
 
 def custom_js() -> str:
@@ -111,19 +128,29 @@ def refusal() -> str:
         return ""
     if shared.model is None or shared.tokenizer is None:
         return "No model is loaded. Load one in the Model tab, with the Transformers loader."
+    return _refusal_of_model(shared)
+
+
+def _refusal_of_model(shared: Any) -> str:
     kind = type(shared.model).__name__
-    loader = str(getattr(shared.args, "loader", "") or "")
-    if kind in _UNTRAINABLE or loader.lower().startswith(("llama.cpp", "exllama", "tensorrt")):
+    if kind in _UNTRAINABLE:
         return (
-            f"The loaded model runs in {loader or kind}, which cannot be trained. "
+            f"The loaded model runs in {_UNTRAINABLE[kind]}, which cannot be trained. "
             f"Load a model in Hugging Face format (safetensors) with the Transformers loader."
         )
-    if shared.lora_names or getattr(shared.model, "peft_config", None):
-        names = ", ".join(shared.lora_names) or "an adapter"
-        return f"A LoRA is applied to the model ({names}). Remove it: Model tab, LoRA(s): None, Apply LoRAs. Then start again."
     if not hasattr(shared.model, "get_input_embeddings"):
         return f"The loaded model ({kind}) is no Hugging Face model. Load one with the Transformers loader."
-    return ""
+    from ..train_utils import carries_adapter
+
+    if not carries_adapter(shared.model):
+        return ""
+    if shared.lora_names:
+        names = ", ".join(shared.lora_names)
+        return f"A LoRA is applied to the model ({names}). Take it off: Model tab, empty LoRA(s), press Apply LoRAs. Then start again."
+    return (
+        "The model carries an adapter that is not in the LoRA menu, from another training or a failed Apply LoRAs. "
+        "Load the model again in the Model tab (Unload, Load). Then start again."
+    )
 
 
 def _model_facts() -> dict[str, Any]:
@@ -131,12 +158,30 @@ def _model_facts() -> dict[str, Any]:
 
     from .facts import model_facts
 
+    if _is_unloaded_as_idle():
+        return {"name": str(shared.model_name), "detail": "was unloaded as idle, is loaded again at Check or Start"}
     problem = refusal()
     if problem:
         return {"problem": problem}
     if registry.is_busy() or shared.model is None:
         return {"name": str(shared.model_name), "detail": "is being trained"}
     return model_facts(shared.model, str(shared.model_name))
+
+
+def _is_unloaded_as_idle() -> bool:
+    """Whether the WebUI has put the model away for want of use and would load it for the next reply."""
+    from modules import shared
+
+    is_known = shared.model_name not in (None, "", "None")
+    return shared.model is None and getattr(shared.args, "idle_timeout", 0) > 0 and is_known and not shared.args.multi_user
+
+
+def _load_if_idle() -> None:
+    from modules import models
+
+    if _is_unloaded_as_idle() and not registry.is_busy():
+        with _no_reply_running():
+            models.load_model_if_idle_unloaded()
 
 
 def _with_host_places(config: Any) -> Any:
@@ -156,28 +201,55 @@ def _launch(config: Any) -> registry.RunHandle:
 
     from .worker import start_run
 
+    _load_if_idle()
     problem = refusal()
     if problem:
         raise ValueError(problem)
     config = _with_host_places(config)
     model, tokenizer = shared.model, shared.tokenizer  # own references: Unload must not pull them away
-    return start_run(config, lambda: (model, tokenizer), around=model_in_use)
+    return start_run(config, lambda: (model, tokenizer), around=lambda: model_in_use(model))
 
 
 def _check(config: Any) -> Any:
     from modules import shared
 
-    from ..training.check import check_run
     from ..ui.host import CheckResult
+    from . import engine
 
-    problem = refusal() or ("A training is going on. Check when it has ended." if registry.is_busy() else "")
+    _load_if_idle()
+    problem = refusal()
     if problem:
         return CheckResult(problems=[problem])
     model, tokenizer = shared.model, shared.tokenizer
-    return CheckResult(**vars(check_run(_with_host_places(config), lambda: (model, tokenizer))))
+    return CheckResult(**vars(engine.check(_with_host_places(config), lambda: (model, tokenizer))))
 
 
-# --- keeping chat and idle unload away from a model in training ----------------------------------------------------------------
+# --- keeping others away from a model in training ------------------------------------------------------------------------------
+
+_models_in_use: list[Any] = []  # the model of the running training; never more than one
+
+
+def optional_hook(name: str) -> Any:
+    """Hooks that come and go; script.py asks here for a name that it does not have.
+
+    The WebUI looks for ``custom_generate_reply`` before each reply. Asked in this way it is found also on a script that the WebUI
+    has executed anew in the middle of a training.
+
+    Raises:
+        AttributeError: there is no such hook now.
+    """
+    if name == "custom_generate_reply" and _is_shared_model_in_use():
+        return _notice
+    raise AttributeError(f"Training PRO Hybrid has no {name!r} now")
+
+
+def _is_shared_model_in_use() -> bool:
+    """Whether the WebUI's model is being trained; it may have loaded another one meanwhile."""
+    if not _models_in_use:
+        return False
+    from modules import shared
+
+    return any(model is shared.model for model in _models_in_use)
 
 
 def _notice(*args: Any, **kwargs: Any) -> Iterator[str]:
@@ -198,30 +270,58 @@ def _no_reply_running() -> Iterator[None]:
 
 
 def _count_as_active(change: int) -> None:
-    """Let the idle-unload thread see a reply in progress."""
+    """Let the idle-unload thread see a reply in progress, and at its end a model that was just in use."""
     from modules import models
 
     lock = getattr(models, "_generation_count_lock", None)
     if lock is not None:
         with lock:
             models.active_generation_count += change
+    models.last_generation_time = time.time()
 
 
 @contextmanager
-def model_in_use() -> Iterator[None]:
-    """For the time of a run: running replies end first, later ones get a notice, and the model is not unloaded as idle."""
-    from modules import extensions
-
-    modules = [module for module, _ in extensions.iterator() if getattr(module, "ui", None) is ui]
-    with _no_reply_running():
-        for module in modules:
-            module.custom_generate_reply = _notice
-        _count_as_active(+1)
+def _changes_refused() -> Iterator[None]:
+    """Meanwhile the WebUI's buttons and requests that would change the model in training are answered with CHANGE_NOTICE."""
+    replaced: list[tuple[Any, str, Any]] = []
+    for module_name, name in _CHANGERS:
+        module = sys.modules.get(f"modules.{module_name}")
+        original = getattr(module, name, None)
+        if original is not None:
+            replaced.append((module, name, original))
+            setattr(module, name, _refusing(original))
     try:
         yield
     finally:
-        with _no_reply_running():
-            _count_as_active(-1)
-            for module in modules:
-                if hasattr(module, "custom_generate_reply"):
-                    del module.custom_generate_reply
+        for module, name, original in replaced:
+            setattr(module, name, original)
+
+
+def _refusing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if not _is_shared_model_in_use():
+            return original(*args, **kwargs)
+        import gradio as gr
+
+        raise gr.Error(CHANGE_NOTICE)
+
+    return refuse
+
+
+@contextmanager
+def model_in_use(model: Any) -> Iterator[None]:
+    """For the time of a run: running replies end first, later ones get a notice, and the model is neither changed nor unloaded as idle.
+
+    Args:
+        model: the model that the run borrows.
+    """
+    with _no_reply_running():
+        _models_in_use.append(model)
+        _count_as_active(+1)
+    try:
+        with _changes_refused():
+            yield
+    finally:
+        _count_as_active(-1)
+        _models_in_use.clear()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from ..config import RunConfig
 from ..runs import registry
 from ..runs.registry import RunHandle
 from ..runs.store import RunFolder
+from .engine import import_engine, model_lock
 
 LoadModel = Callable[[], tuple[Any, Any]]
 
@@ -36,13 +38,16 @@ def start_run(config: RunConfig, load_model: LoadModel, *, around: Callable[[], 
         opened.set()
 
     def work() -> None:
-        from contextlib import nullcontext
-
-        from ..training.job import run_job
-
         try:
-            with around() if around else nullcontext():
-                run_job(config, load_model, on_folder=on_folder)
+            with ExitStack() as held:
+
+                def load() -> tuple[Any, Any]:
+                    held.enter_context(model_lock)  # a Check that is going on ends first
+                    return load_model()
+
+                if around:
+                    held.enter_context(around())
+                import_engine().run_job(config, load, on_folder=on_folder)
         except BaseException as error:
             errors.append(error)
             handle.error = str(error)

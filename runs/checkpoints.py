@@ -26,6 +26,7 @@ IDENTITY_WORDS = {
     "batch_size": "True Batch Size",
     "model": "the base model",
     "adapter": "the adapter's settings (rank, alpha, target modules)",
+    "optimizer": "Optimizer",
 }
 
 

@@ -48,7 +48,7 @@ class ControlReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._control = Control()
 
     def read(self) -> Control:
@@ -57,7 +57,7 @@ class ControlReader:
             stat = self._path.stat()
         except OSError:
             return Control()
-        stamp = (stat.st_mtime_ns, stat.st_size)
+        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if stamp != self._stamp:
             self._stamp, self._control = stamp, read_control(self._path)
         return self._control

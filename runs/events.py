@@ -2,7 +2,7 @@
 
 Page, graph, diagnosis and resume read the diary and nothing else. Kinds of events and their fields (times in seconds):
 
-    run_started   name, pid, process_started, model, versions, resumed_from
+    run_started   name, pid, process_started, model, versions, resumed_from_step
     stage         stage, detail            loading / preparing / checking / training / saving ...
     prepared      report                   what preparation found (see data.report)
     plan          num_steps, num_epochs, steps_per_epoch, num_batches, num_samples, accumulation, batch_size, ...
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ class EventWriter:
         self.path = path
         self._lock = threading.Lock()
         self._file = path.open("a", encoding="utf-8") if path else None
+        if path and self._file and _ends_within_a_line(path):
+            self._file.write("\n")
 
     def __call__(self, event: str, **fields: Any) -> None:
         """Append one event with the present time."""
@@ -60,6 +63,15 @@ class EventWriter:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """Whether a crash has left a part of a line, to which the next event must not be added."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

@@ -85,7 +85,7 @@ def _restart(state: RunState, event: dict[str, Any]) -> None:
 
 def process_is_alive(pid: int, started: float) -> bool:
     """Whether the process that wrote the diary still runs (not another one with its number)."""
-    if pid == os.getpid():
+    if pid == os.getpid() and not started:
         return True
     import psutil
 

@@ -422,6 +422,22 @@ def test_blocks_are_filled_with_whole_sentences(name, text, max_tokens):
 
 
 @generated
+@given(text=TEXT, options=SETTINGS, min_chars=st.integers(1, 40))
+def test_ignored_blocks_are_counted_and_the_others_stay(text, options, min_chars):
+    options = {**options, "add_eos": "every_block"}
+    counts = Counter()
+    every = [block for block in slice_text(text, GPT2, **options) if not block.overlap]
+    blocks = slice_text(text, GPT2, min_chars=min_chars, counts=counts, **options)
+    kept = [block for block in blocks if not block.overlap]
+    small = [block for block in every if len(block.text) <= min_chars]
+    assert texts_of(kept) == [block.text for block in every if len(block.text) > min_chars]
+    assert (counts["ignored_blocks"], counts["ignored_chars"]) == (len(small), sum(len(block.text) for block in small))
+    section_ends = [block.end for block in every if block.closes_section]
+    in_section = [next(end for end in section_ends if end >= block.end) for block in kept]
+    assert sum(block.closes_section for block in kept) == len(set(in_section))
+
+
+@generated
 @given(text=TEXT)
 def test_sentences_hold_every_character(text):
     last = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -107,8 +107,10 @@ class RunCallback(TrainerCallback):
         self.stop_cause = ""
         self.save_cause = ""
         self._pace = Pace()
-        self._served_saves = controls.read().save_requests
+        self._served_saves = 0
+        self._wishes = Control()
         self._loss = StepLoss(math.nan, 0, 0)
+        self._rate = 0.0
         self._epoch_ends = frozenset(plan.epoch_ends)
 
     # --- one step --------------------------------------------------------------------------------------------------------------
@@ -118,15 +120,23 @@ class RunCallback(TrainerCallback):
         self._pace.begin()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the loss before the weights move, so that a NaN never reaches them."""
-        self._loss = self.trainer.meter.read()
+        """Look at loss and gradient before the weights move, so that a NaN never reaches them."""
+        trainer, step = self.trainer, state.global_step + 1
+        self._loss = trainer.meter.read()
+        self._rate = float(trainer.optimizer.param_groups[0]["lr"])
         if not math.isfinite(self._loss.mean):
-            raise NotFiniteLossError(self._loss.mean, state.global_step + 1)
+            raise NotFiniteLossError("loss", self._loss.mean, step)
+        norm = trainer.last_grad_norm
+        # under float16 a gradient may overflow: its scaler skips that step and lowers the scale
+        if norm is not None and not math.isfinite(norm) and trainer.accelerator.scaler is None:
+            raise NotFiniteLossError("gradient", norm, step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Report the step, then decide what follows it."""
         step = state.global_step
         state.epoch = self.plan.epoch_at(step)
+        if self.trainer.lr_scheduler.last_epoch != step:
+            self.trainer.align_schedule(step)
         self._report(step)
         wishes = self._read_wishes()
         self._decide(step, wishes, control)
@@ -136,14 +146,13 @@ class RunCallback(TrainerCallback):
         seconds = self._pace.end()
         self.last_loss = self._loss.mean
         self.smoothed_loss = self.smoothed.add(self._loss)
-        rates = self.trainer.lr_scheduler.get_last_lr()
         self.emit(
             "step",
             step=step,
             epoch=round(self.plan.epoch_at(step), 5),
             loss=round(self.last_loss, 6),
             smoothed_loss=round(self.smoothed_loss, 6),
-            lr=self._rate_of(step, rates),
+            lr=self._rate,
             grad_norm=self.trainer.last_grad_norm,
             tokens=self._loss.num_tokens,
             trained_tokens=self._loss.num_trained,
@@ -152,27 +161,29 @@ class RunCallback(TrainerCallback):
             time_left=round(self._pace.seconds_per_step * (self.plan.num_steps - step), 1),
         )
 
-    def _rate_of(self, step: int, rates: list[float]) -> float:
-        """The rate that this step was made with: the scheduler has moved on already."""
-        factors = getattr(self.trainer.lr_scheduler, "lr_lambdas", None)
-        return float(self.trainer.args.learning_rate * factors[0](step - 1)) if factors else float(rates[0])
-
     def _read_wishes(self) -> Control:
         """Rank 0 reads the file; all ranks get the same answer, so they never disagree."""
         accelerator = self.trainer.accelerator
         wishes = self.controls.read() if accelerator.is_main_process else Control()
         if accelerator.num_processes > 1:
             stop_at_loss = -1.0 if wishes.stop_at_loss is None else wishes.stop_at_loss
-            numbers = torch.tensor([float(wishes.stop), float(wishes.save_requests), stop_at_loss], device=accelerator.device)
+            numbers = torch.tensor(
+                [float(wishes.stop), float(wishes.save_requests), stop_at_loss], dtype=torch.float64, device=accelerator.device
+            )
             torch.distributed.broadcast(numbers, src=0)
             stop, saves, loss = numbers.tolist()
             wishes = Control(bool(stop), int(saves), None if loss < 0 else loss)
+        for name, value in asdict(wishes).items():
+            if value != getattr(self._wishes, name):
+                self.emit("control", name=name, value=value)
+        self._wishes = wishes
         return wishes
 
     def _decide(self, step: int, wishes: Control, control: Any) -> None:
         rules, is_last = self.rules, step >= self.plan.num_steps
         at_epoch_end = step in self._epoch_ends
-        self.stop_cause = self._stop_cause(wishes)
+        # a run that has reached its end is finished, whatever else was asked for
+        self.stop_cause = "" if is_last else self._stop_cause(wishes)
         if wishes.save_requests > self._served_saves:
             self._served_saves, self.save_cause = wishes.save_requests, "user"
         elif self.stop_cause:

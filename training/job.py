@@ -9,74 +9,28 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import train_utils
 from ..config import RunConfig
 from ..data.collate import Collator, Samples, padding_id
-from ..matplotgraph import save_graph
-from ..runs.checkpoints import Checkpoint, delete_old, differences, newest_checkpoint
+from ..runs.checkpoints import Checkpoint, delete_old, newest_checkpoint
 from ..runs.control import ControlReader
-from ..runs.events import EventWriter
-from ..runs.state import FAILED, FINISHED, INTERRUPTED, RunReader, process_start_time
+from ..runs.state import FAILED, FINISHED, INTERRUPTED, process_start_time
 from ..runs.store import RunFolder, open_run_folder, set_aside, write_json
 from .callbacks import RunCallback, StepRules
-from .errors import NotFiniteLossError, OutOfMemoryError, RunError, SaveError, is_out_of_memory
+from .errors import InterruptedEarly, OutOfMemoryError, SaveError, forget_frames, is_out_of_memory
+from .frame import Diary, Listener, Outcome, end_by_error, library_versions, save_summary
 from .loss import StepLoss
+from .ranks import Ranks, current_ranks
+from .resuming import identity_of, moved_entries, refuse_changes, take_finished_adapter
 from .samples import answer_prompts
 from .setup import RunSetup, plan_facts, prepare_run
 
 logger = logging.getLogger(__name__)
 
 LoadModel = Callable[[], tuple[Any, Any]]
-Listener = Callable[..., None]
-
-
-class InterruptedEarly(Exception):
-    """The user stopped the run before the first step."""
-
-
-@dataclass
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        status: finished, interrupted or failed.
-        message: what happened, in words.
-        remedy: what to do about it.
-        folder: the run's folder.
-        step: optimizer steps done.
-        loss: smoothed training loss at the end.
-        adapter_saved: whether the folder holds what was learned.
-    """
-
-    status: str
-    message: str
-    folder: RunFolder
-    remedy: str = ""
-    step: int = 0
-    loss: float | None = None
-    adapter_saved: bool = False
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that train together."""
-
-    index: int
-    world_size: int
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes."""
-        return self.index == 0
-
-
-def current_ranks() -> Ranks:
-    """From what `accelerate launch` (torchrun) put into the environment; a single process otherwise."""
-    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
 def run_job(
@@ -95,31 +49,30 @@ def run_job(
 
     Raises:
         ConfigError: the settings have problems.
-        ValueError: the name exists and the user did not say what to do.
-        OSError: the folder cannot be made.
+        ValueError: the name exists and the user did not say what to do, or there is nothing to resume.
+        OSError: the folder cannot be made or written.
+        RunError: on processes other than the main one, instead of these.
     """
     config.require_valid()
     ranks = current_ranks()
-    folder = _open_folder(config, ranks)
+    ranks.join()
+    folder = RunFolder(Path(ranks.share(lambda: _open_folder(config))))
+    run = _Run(config, load_model, folder, ranks, listener)
     if on_folder:
         on_folder(folder)
-    return _Run(config, load_model, folder, ranks, listener).run()
+    return run.run()
 
 
-def _open_folder(config: RunConfig, ranks: Ranks) -> RunFolder:
-    adapters_dir = Path(config.run.adapters_dir).expanduser().absolute()
-    if ranks.is_main:
-        folder = open_run_folder(adapters_dir, config.adapter.name, config.adapter.if_exists)
-        if config.adapter.if_exists == "continue":
-            set_aside(folder)
-    if ranks.world_size == 1:
-        return folder
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    PartialState()
-    name = broadcast_object_list([str(folder.path) if ranks.is_main else ""])[0]
-    return RunFolder(Path(name))
+def _open_folder(config: RunConfig) -> str:
+    """The run's folder, by the user's word; what was asked of a former run in it is forgotten."""
+    folder = open_run_folder(Path(config.run.adapters_dir).expanduser().absolute(), config.adapter.name, config.adapter.if_exists)
+    if config.adapter.if_exists == "continue":
+        set_aside(folder)
+    if config.adapter.if_exists == "resume":
+        newest_checkpoint(folder)
+    folder.control.unlink(missing_ok=True)
+    folder.events.touch()
+    return str(folder.path)
 
 
 class _Run:
@@ -132,89 +85,61 @@ class _Run:
         self.load_model = load_model
         self.folder = folder
         self.ranks = ranks
-        self.listener = listener
-        self.writer = EventWriter(folder.events if ranks.is_main else None)
+        self.emit = Diary(folder if ranks.is_main else None, listener)
         self.outcome = Outcome(FAILED, "", folder)
-        self.checkpoint: Checkpoint | None = None
+        self.checkpoint = newest_checkpoint(folder) if config.adapter.if_exists == "resume" else None
         self.controls = ControlReader(folder.control)
 
-    def emit(self, event: str, **fields: Any) -> None:
-        """Write an event and tell the listener."""
-        self.writer(event, **fields)
-        if self.listener and self.ranks.is_main:
-            self.listener(event, **fields)
-
-    # --- the frame: begin, end, errors -----------------------------------------------------------------------------------------
+    # --- the frame: begin and end ----------------------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Train; never raises for what a user or a machine can cause."""
         try:
             self._begin()
             self._borrow_and_train()
-        except (KeyboardInterrupt, InterruptedEarly):
-            self._end(INTERRUPTED, "Interrupted by the user.")
-        except RunError as error:
-            self._end(FAILED, str(error), error.remedy)
-        except (ValueError, OSError) as error:
-            logger.debug("run failed", exc_info=True)
-            self._end(FAILED, str(error))
-        except Exception as error:
-            logger.exception("The run stopped on an unexpected error")
-            self._end(FAILED, f"Unexpected error: {type(error).__name__}: {error}", "Please report it with the log above.")
+        except (KeyboardInterrupt, Exception) as error:
+            end_by_error(self.outcome, error, self.emit.stage)
         finally:
-            train_utils.free_memory()
             self._close()
         return self.outcome
 
-    def _end(self, status: str, message: str, remedy: str = "") -> None:
-        self.outcome.status, self.outcome.message, self.outcome.remedy = status, message, remedy
-
     def _begin(self) -> None:
-        if self.config.adapter.if_exists == "resume":
-            self.checkpoint = newest_checkpoint(self.folder)
-        if self.ranks.is_main:
-            self.folder.control.unlink(missing_ok=True)
-            write_json(self.folder.parameters, self.config.to_dict())
         self.emit(
             "run_started",
             name=self.folder.name,
             pid=os.getpid(),
             process_started=process_start_time(),
-            versions=_versions(),
+            versions=library_versions(),
             resumed_from_step=self.checkpoint.step if self.checkpoint else None,
         )
+        if not self.checkpoint:  # settings that turn out to fit no checkpoint must not take the place of the run's own
+            self._write_parameters()
         for note in self.config.notes:
             self.emit("message", level="info", text=note)
 
+    def _write_parameters(self) -> None:
+        if self.ranks.is_main:
+            write_json(self.folder.parameters, self.config.to_dict())
+
     def _close(self) -> None:
         outcome = self.outcome
-        fields = {"message": outcome.message, "remedy": outcome.remedy, "step": outcome.step, "loss": outcome.loss}
         try:
-            if self.ranks.is_main and outcome.step:
-                self._save_summary()
-        except OSError as error:
-            self.emit("message", level="warning", text=f"The graph could not be saved: {error}")
-        adapter = str(self.folder.path) if outcome.adapter_saved else ""
-        self.emit("run_ended", status=outcome.status, adapter=adapter, **fields)
-        self.writer.close()
-
-    def _save_summary(self) -> None:
-        state = RunReader(self.folder).read()
-        save_graph(self.folder, state)
-        last = state.last_step
-        summary = {
-            "status": self.outcome.status,
-            "message": self.outcome.message,
-            "loss": last.get("loss"),
-            "smoothed_loss": last.get("smoothed_loss"),
-            "learning_rate": last.get("lr"),
-            "epoch": last.get("epoch"),
-            "current_steps": last.get("step"),
-            "plan": {key: value for key, value in state.plan.items() if key not in ("t", "event", "learning_rates")},
-            "data": state.report,
-            "versions": _versions(),
-        }
-        write_json(self.folder.log, summary)
+            train_utils.free_memory()
+            if self.ranks.is_main and outcome.step and (missing := save_summary(outcome)):
+                self.emit("message", level="warning", text=missing)
+        except Exception as error:
+            logger.debug("closing failed", exc_info=True)
+            self.emit("message", level="warning", text=f"The graph and the summary could not be saved: {error}")
+        self.emit(
+            "run_ended",
+            status=outcome.status,
+            message=outcome.message,
+            remedy=outcome.remedy,
+            adapter=str(self.folder.path) if outcome.adapter_saved else "",
+            step=outcome.step,
+            loss=outcome.loss,
+        )
+        self.emit.close()
 
     def _stop_if_asked(self) -> None:
         if self.controls.read().stop:
@@ -225,15 +150,16 @@ class _Run:
     def _borrow_and_train(self) -> None:
         self.emit("stage", stage="loading", detail="loading the model")
         model, tokenizer = self.load_model()
-        self._stop_if_asked()
+        self.ranks.share(self._stop_if_asked)
         with train_utils.borrowed(model, tokenizer):
             setup = self._prepare(model, tokenizer)
-            self._check_checkpoint(setup, model)
+            identity = identity_of(self.config, setup, model)
+            if self.checkpoint and not self._can_resume(self.checkpoint, setup, identity):
+                return
             if hasattr(model.config, "use_cache"):
                 model.config.use_cache = False
-            self._answer(model, tokenizer, "before")
-            self._stop_if_asked()
-            self._train(setup, model, tokenizer)
+            self.ranks.share(lambda: self._answer(model, tokenizer, "before"))
+            self._train(setup, model, tokenizer, identity)
 
     def _prepare(self, model: Any, tokenizer: Any) -> RunSetup:
         self.emit("stage", stage="preparing", detail="reading the data")
@@ -243,74 +169,53 @@ class _Run:
             if rows and rows % 5000 == 0:
                 self.emit("stage", stage="preparing", detail=f"{what}: {rows} rows")
 
-        if self.ranks.is_main:
-            setup = prepare_run(self.config, model, tokenizer, world_size=self.ranks.world_size, progress=progress)
-        if self.ranks.world_size > 1:  # the others find it prepared
-            from accelerate import PartialState
+        def prepare(progress: Any = None) -> RunSetup:
+            return prepare_run(self.config, model, tokenizer, world_size=self.ranks.world_size, progress=progress)
 
-            PartialState().wait_for_everyone()
-            if not self.ranks.is_main:
-                setup = prepare_run(self.config, model, tokenizer, world_size=self.ranks.world_size)
+        made: list[RunSetup] = []
+        self.ranks.share(lambda: made.append(prepare(progress)))
+        setup = made[0] if made else prepare()  # the others find it prepared
         self.emit("prepared", report=setup.prepared.report.to_dict())
         self.emit("plan", **plan_facts(self.config, setup))
         for warning in setup.warnings:
             self.emit("message", level="warning", text=warning)
         return setup
 
-    def _identity(self, setup: RunSetup, model: Any) -> dict[str, Any]:
-        """What must be the same for an exact continuation."""
-        plan, adapter = setup.sampler.plan, self.config.adapter
-        return {
-            "data": setup.prepared.fingerprint,
-            "num_samples": plan.num_entries,
-            "seed": self.config.training.seed,
-            "world_size": plan.world_size,
-            "accumulation": plan.accumulation,
-            "batch_size": plan.batch_size,
-            "model": f"{train_utils.model_identity(model)}, {train_utils.count_parameters(model)[1]} parameters",
-            "adapter": f"rank {adapter.rank}, alpha {adapter.alpha}, {', '.join(sorted(setup.targets))}",
-        }
-
-    def _check_checkpoint(self, setup: RunSetup, model: Any) -> None:
-        if self.checkpoint is None:
-            return
-        changed = differences(self.checkpoint, self._identity(setup, model))
-        if changed:
-            raise ValueError(
-                f"If the name exists: {self.checkpoint.path.name} cannot be resumed exactly: {'; '.join(changed)}. "
-                f"Put these settings back, or choose 'continue' to train the adapter further with the new ones (a new order and a "
-                f"fresh optimizer)."
-            )
-        if self.checkpoint.step >= setup.sampler.plan.num_steps:
-            raise ValueError(
-                f"Epochs: this run is finished ({self.checkpoint.step} of {setup.sampler.plan.num_steps} steps), there is nothing to "
-                f"resume. Got: {self.config.training.epochs:g}. Raise Epochs, or choose 'continue', 'replace' or 'new name'."
-            )
-        self.emit("message", level="info", text=f"Resuming at step {self.checkpoint.step} from {self.checkpoint.path.name}.")
+    def _can_resume(self, checkpoint: Checkpoint, setup: RunSetup, identity: dict[str, Any]) -> bool:
+        """Whether there are steps left; raises where the checkpoint does not fit."""
+        refuse_changes(checkpoint, identity)
+        plan = setup.sampler.plan
+        if checkpoint.step >= plan.num_steps:
+            self.ranks.share(lambda: take_finished_adapter(self.folder, checkpoint, plan))
+            self.outcome.adapter_saved, self.outcome.step = True, checkpoint.step
+            self.outcome.end(FINISHED, f"The training was finished; its adapter was made from {checkpoint.path.name}.")
+            return False
+        self._write_parameters()
+        self.emit("message", level="info", text=f"Resuming at step {checkpoint.step} from {checkpoint.path.name}.")
+        left_out, twice = moved_entries(checkpoint, setup.sampler, setup.prepared.lengths.tolist())
+        if left_out or twice:
+            text = "Epochs: the run was planned to end within this epoch, so it is cut differently now: "
+            self.emit("message", level="warning", text=f"{text}{left_out} samples of it are left out, {twice} come twice.")
+        return True
 
     def _answer(self, model: Any, tokenizer: Any, when: str) -> None:
         settings = self.config.samples
-        if not settings.prompts or not self.ranks.is_main:
-            return
-        self.emit("stage", stage="sampling", detail=f"answering {len(settings.prompts)} prompts {when} the training")
+        if settings.prompts:
+            self.emit("stage", stage="sampling", detail=f"answering {len(settings.prompts)} prompts {when} the training")
         for prompt, answer in answer_prompts(model, tokenizer, settings.prompts, settings.max_new_tokens):
             self.emit("sample", when=when, prompt=prompt, answer=answer)
+            if when == "before":
+                self._stop_if_asked()
 
-    def _train(self, setup: RunSetup, model: Any, tokenizer: Any) -> None:
+    def _train(self, setup: RunSetup, model: Any, tokenizer: Any, identity: dict[str, Any]) -> None:
         from transformers import set_seed
 
         self.emit("stage", stage="training", detail="setting up the adapter")
         set_seed(self.config.training.seed)
-        adapter = self.config.adapter
-        if adapter.if_exists == "continue":
-            peft_model = train_utils.continue_lora(model, self.folder.path)
-        else:
-            peft_model = train_utils.add_lora(
-                model, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=setup.targets
-            )
+        peft_model = self._put_adapter_on(model, setup)
         trained, total = train_utils.count_parameters(peft_model)
         self.emit("message", level="info", text=f"Training {trained:,} of {total:,} parameters ({trained / total:.2%}).")
-        callback, trainer = self._make_trainer(setup, peft_model, tokenizer, self._identity(setup, model))
+        callback, trainer = self._make_trainer(setup, peft_model, tokenizer, identity)
         self.emit("stage", stage="training", detail="")
         try:
             self._run_trainer(trainer, callback)
@@ -319,7 +224,32 @@ class _Run:
             self.outcome.loss = None if self.outcome.step == 0 else callback.smoothed_loss
             trainer.optimizer = trainer.lr_scheduler = None
             trainer.accelerator.free_memory()
-        self._answer(peft_model, tokenizer, "after")
+        if self.ranks.is_main:
+            self._answer_after(peft_model, tokenizer)
+
+    def _answer_after(self, model: Any, tokenizer: Any) -> None:
+        """Answers of the trained model; the training is done and saved, whatever happens here."""
+        try:
+            self._answer(model, tokenizer, "after")
+        except (KeyboardInterrupt, Exception) as error:
+            logger.debug("answering failed", exc_info=True)
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            self.emit("message", level="warning", text=f"The prompts could not be answered after the training: {reason}.")
+
+    def _put_adapter_on(self, model: Any, setup: RunSetup) -> Any:
+        settings = self.config.adapter
+        if self.checkpoint:
+            return train_utils.continue_lora(model, self.checkpoint.path)
+        if settings.if_exists != "continue":
+            return train_utils.add_lora(
+                model, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout, targets=setup.targets
+            )
+        peft_model = train_utils.continue_lora(model, self.folder.path)
+        has = peft_model.peft_config["default"]
+        if (has.r, has.lora_alpha, set(has.target_modules)) != (settings.rank, settings.alpha, set(setup.targets)):
+            text = f"The adapter keeps what it was made with: LoRA Rank {has.r}, LoRA Alpha {has.lora_alpha:g}, Target modules "
+            self.emit("message", level="warning", text=text + ", ".join(sorted(has.target_modules)))
+        return peft_model
 
     def _make_trainer(self, setup: RunSetup, peft_model: Any, tokenizer: Any, identity: dict[str, Any]) -> tuple[RunCallback, Any]:
         from .arguments import training_arguments
@@ -340,7 +270,8 @@ class _Run:
 
         def marker() -> dict[str, Any]:
             state = {"identity": identity, "cause": callback.save_cause, "smoothed": callback.smoothed.state()}
-            return {**state, "step": trainer.state.global_step, "epoch": trainer.state.epoch, "loss": callback.smoothed_loss}
+            place = {"step": trainer.state.global_step, "epoch": trainer.state.epoch, "num_epochs": setup.sampler.plan.num_epochs}
+            return {**state, **place, "loss": callback.smoothed_loss}
 
         def after_save(path: Path) -> None:
             step = trainer.state.global_step
@@ -364,61 +295,51 @@ class _Run:
             after_save=after_save,
             on_evaluated=on_evaluated,
             callbacks=[callback],
+            ranks=self.ranks,
         )
         callback.trainer = trainer
         return callback, trainer
 
+    # --- training, and keeping what was learned --------------------------------------------------------------------------------
+
     def _run_trainer(self, trainer: Any, callback: RunCallback) -> None:
-        """Train, and keep what was learned however it ends."""
         try:
             trainer.train(resume_from_checkpoint=str(self.checkpoint.path) if self.checkpoint else None)
-        except (KeyboardInterrupt, NotFiniteLossError, SaveError):
-            self._keep(trainer)
-            raise
-        except Exception as error:
-            if not is_out_of_memory(error):
-                self._keep(trainer)
-                raise
+        except (KeyboardInterrupt, Exception) as error:
             failed_step = int(trainer.state.global_step) + 1
-            error.__traceback__ = None  # its frames hold the tensors that must be freed
+            if not is_out_of_memory(error):
+                self._rescue(trainer)
+                raise
+            forget_frames(error)
             trainer.model.zero_grad()
             train_utils.free_memory()
-            self._keep(trainer)
-            raise OutOfMemoryError(failed_step, setup_batch(trainer), self.config.data.cutoff) from None
-        self._keep(trainer)
+            self._rescue(trainer)
+            raise OutOfMemoryError(failed_step, trainer.plan.batch_size, self.config.data.cutoff) from None
+        self.ranks.share(lambda: self._keep(trainer))
         if callback.stop_cause.startswith("Interrupted"):
-            self._end(INTERRUPTED, f"{callback.stop_cause} What was learned is saved; choose 'resume' to go on.")
+            self.outcome.end(INTERRUPTED, f"{callback.stop_cause} What was learned is saved; choose 'resume' to go on.")
         else:
-            self._end(FINISHED, callback.stop_cause or "The training is finished.")
+            self.outcome.end(FINISHED, callback.stop_cause or "The training is finished.")
+
+    def _rescue(self, trainer: Any) -> None:
+        """Keep what was learned before an error; if that fails too, the first error is the one to tell."""
+        try:
+            self._keep(trainer)
+        except Exception as error:
+            logger.debug("keeping failed", exc_info=True)
+            self.emit("message", level="warning", text=str(error))
 
     def _keep(self, trainer: Any) -> None:
         """Make what was learned the adapter of this folder; nothing before the first step."""
         from .trainer import save_adapter
 
-        if not trainer.state.global_step or (self.checkpoint and trainer.state.global_step <= self.checkpoint.step):
-            return
-        if not self.ranks.is_main:
+        step = trainer.state.global_step
+        is_older = self.checkpoint is not None and step <= self.checkpoint.step and self.folder.has_adapter
+        if not self.ranks.is_main or not step or is_older:
             return
         self.emit("stage", stage="saving", detail="writing the adapter")
         try:
             save_adapter(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), self.folder.path)
         except Exception as error:
-            raise SaveError.from_exception(error, self.folder.path) from error
+            raise SaveError(self.folder.path, str(error) or type(error).__name__) from error
         self.outcome.adapter_saved = True
-
-
-def setup_batch(trainer: Any) -> int:
-    """True Batch Size that the run used."""
-    return int(trainer.plan.batch_size)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("torch", "transformers", "peft", "accelerate", "bitsandbytes"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sum of the cross-entropies at trained positions, in float32.
+    """Sum of the cross-entropies at trained positions, computed in float32 at least.
 
     Args:
         logits: (batch, seq, vocabulary); position t predicts token t + 1.
@@ -29,7 +29,8 @@ def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     targets = labels[:, 1:]
     trained = targets != IGNORE
-    chosen = logits[:, :-1][trained].float()
+    chosen = logits[:, :-1][trained]
+    chosen = chosen.to(torch.promote_types(chosen.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(chosen, targets[trained], reduction="sum")
 
 
@@ -54,18 +55,18 @@ class LossMeter:
         self._accelerator = accelerator
         self._sums: Any = None
 
-    def add(self, loss_sum: torch.Tensor, labels: torch.Tensor, num_tokens: int) -> None:
+    def add(self, loss_sum: torch.Tensor, labels: torch.Tensor, num_tokens: torch.Tensor) -> None:
         """One batch of this rank.
 
         Args:
             loss_sum: what :func:`summed_loss` gave.
             labels: (batch, seq).
-            num_tokens: tokens of the batch, padding left out.
+            num_tokens: scalar, tokens of the batch without padding.
         """
         import torch
 
         trained = (labels[:, 1:] != IGNORE).sum().double()
-        batch = torch.stack([loss_sum.detach().double(), trained, trained.new_tensor(num_tokens)])
+        batch = torch.stack([loss_sum.detach().double(), trained, num_tokens.double()])
         self._sums = batch if self._sums is None else self._sums + batch
 
     def read(self) -> StepLoss:

@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME
 
 from ..custom_scheduler import SCHEDULES, Progress
 from ..data.collate import Collator, Samples
 from ..hybrid_batching import HybridBatchSampler, RunPlan
-from ..runs.checkpoints import MARKER, mark_complete
+from ..runs.checkpoints import mark_complete
 from .errors import SaveError
 from .loss import LossMeter, StepLoss, summed_loss
+from .ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class PlannedTrainer(Trainer):
         marker: gives what is written into a checkpoint's marker.
         after_save: called with the checkpoint's folder once it is whole (main process only).
         on_evaluated: called with the loss on the held-out samples.
+        ranks: the processes that train together.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class PlannedTrainer(Trainer):
         after_save: Callable[[Path], None],
         on_evaluated: Callable[[StepLoss], None],
         callbacks: list[Any],
+        ranks: Ranks,
     ) -> None:
         super().__init__(
             model=model,
@@ -73,6 +77,7 @@ class PlannedTrainer(Trainer):
         self.marker = marker
         self.after_save = after_save
         self.on_evaluated = on_evaluated
+        self.ranks = ranks
         self.meter = LossMeter(self.accelerator)
         self.last_grad_norm: float | None = None
         # our loss divides by num_items_in_batch itself, so Trainer must count them and must not divide again
@@ -98,10 +103,37 @@ class PlannedTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Learning rate as a function of planned progress; ``num_training_steps`` is Trainer's guess and not used."""
         if self.lr_scheduler is None:
-            factor = schedule_factor(self.schedule, self.plan, self.warmup_steps, self.args.learning_rate)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._factor = schedule_factor(self.schedule, self.plan, self.warmup_steps, self.args.learning_rate)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self._factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def align_schedule(self, step: int) -> None:
+        """Put the rates where the plan has them after ``step`` optimizer steps.
+
+        The scheduler alone would lag behind where half precision skips a step, and would keep a checkpoint's rates where the user
+        changed Learning Rate or Epochs before resuming.
+        """
+        rate = self.args.learning_rate * self._factor(step)
+        for group in self.optimizer.param_groups:
+            group["initial_lr"], group["lr"] = self.args.learning_rate, rate
+        self.lr_scheduler.base_lrs = [self.args.learning_rate for _ in self.optimizer.param_groups]
+        self.lr_scheduler.last_epoch, self.lr_scheduler._last_lr = step, [rate for _ in self.optimizer.param_groups]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """What the optimizer has gathered comes from the checkpoint, its settings from the run's."""
+        if checkpoint is None:
+            return
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            # older transformers loads to a device called cpu:0 where several processes train on CPUs, which torch refuses
+            state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+            self.optimizer.load_state_dict(state)
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        self.align_schedule(self.state.global_step)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -110,11 +142,15 @@ class PlannedTrainer(Trainer):
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         loss_sum = summed_loss(outputs.logits, labels)
-        self.meter.add(loss_sum, labels, int(inputs["attention_mask"].sum()))
+        self.meter.add(loss_sum, labels, inputs["attention_mask"].sum())
         assert num_items_in_batch is not None, "Trainer did not count the labels"
         # DDP averages gradients over ranks; the sum over all trained tokens is wanted
         loss = loss_sum * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: it would walk through all parameters for every batch."""
+        return 0
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -124,35 +160,49 @@ class PlannedTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Mean loss per trained token of the held-out samples, over all ranks."""
         assert self.eval_samples is not None, "evaluation without evaluation samples"
-        result = evaluate_loss(
-            self.model_wrapped, self.eval_samples, self.data_collator, self.accelerator, self.plan.batch_size
-        )
+        # not the wrapped model: DistributedDataParallel has nothing to add where no gradient is made
+        result = evaluate_loss(self.model, self.eval_samples, self.data_collator, self.accelerator, self.plan.batch_size)
         self.on_evaluated(result)
         metrics = {"eval_loss": result.mean}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        save_adapter(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), folder)
-        torch.save(self.args, folder / "training_args.bin")
+        if self.args.should_save:  # newer transformers calls this on every process
+            save_adapter(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save all of a checkpoint, then its marker; a save that fails leaves nothing behind and the older ones in place."""
+        """Save all of a checkpoint, then its marker; a save that fails leaves nothing behind and the older ones in place.
+
+        Raises:
+            SaveError: on all processes, whichever of them could not write.
+        """
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if (folder / MARKER).is_file():
-            return
+        self.ranks.share(lambda: shutil.rmtree(folder, ignore_errors=True))  # what a killed process left of it
+        failure = ""
         try:
             super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.is_world_process_zero():
-                mark_complete(folder, self.marker())
         except Exception as error:
-            if self.is_world_process_zero():
-                shutil.rmtree(folder, ignore_errors=True)
-            raise SaveError.from_exception(error, folder) from error
-        if self.is_world_process_zero():
+            failure = _words(error)
+        failure = self.ranks.first_failure(failure) or self.ranks.share(lambda: self._mark(folder))
+        if failure:
+            self.ranks.share(lambda: shutil.rmtree(folder, ignore_errors=True))
+            raise SaveError(folder, failure)
+        if self.ranks.is_main:
             self.after_save(folder)
+
+    def _mark(self, folder: Path) -> str:
+        """Declare a checkpoint whole; what went wrong, or ""."""
+        try:
+            mark_complete(folder, self.marker())
+        except OSError as error:
+            return _words(error)
+        return ""
+
+
+def _words(error: Exception) -> str:
+    logger.debug("saving failed", exc_info=error)
+    return str(error) or type(error).__name__
 
 
 def schedule_factor(name: str, plan: RunPlan, warmup_steps: int, base_lr: float) -> Callable[[int], float]:
@@ -176,22 +226,22 @@ def schedule_factor(name: str, plan: RunPlan, warmup_steps: int, base_lr: float)
 
 
 def evaluate_loss(model: Any, samples: Samples, collator: Any, accelerator: Any, batch_size: int) -> StepLoss:
-    """Loss over all trained tokens of samples; must be called on all ranks. The model's training mode is kept."""
+    """Loss over all trained tokens of samples; must be called on all ranks. The model's training mode is kept.
+
+    Every rank makes the same number of batches, so that none waits for another: where samples run out it takes a filler.
+    """
     meter = LossMeter(accelerator)
-    starts = range(accelerator.process_index * batch_size, len(samples), accelerator.num_processes * batch_size)
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
     try:
         with torch.no_grad(), accelerator.autocast():
-            for start in starts:
-                batch = collator([samples[index] for index in range(start, min(start + batch_size, len(samples)))])
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            for first in range(0, len(samples), accelerator.num_processes * batch_size):
+                start = first + accelerator.process_index * batch_size
+                indices = list(range(start, min(start + batch_size, len(samples)))) or [-1]
+                batch = {name: tensor.to(device) for name, tensor in collator([samples[index] for index in indices]).items()}
                 labels = batch.pop("labels")
-                meter.add(summed_loss(model(**batch).logits, labels), labels, int(batch["attention_mask"].sum()))
-            if not len(starts):  # fewer batches than ranks: this rank still has to take part in the sum
-                zero = torch.zeros((1, 2), dtype=torch.long, device=device)
-                meter.add(torch.zeros((), device=device), zero - 100, 0)
+                meter.add(summed_loss(model(**batch).logits, labels), labels, batch["attention_mask"].sum())
     finally:
         model.train(was_training)
     return meter.read()

@@ -16,7 +16,8 @@ def model_html(facts: dict[str, Any]) -> str:
     """
     problem = facts.get("problem")
     if problem:
-        return f'<div id="tph-model" class="tph-card tph-bad" data-status="problem" role="alert"><p>{escape(str(problem))}</p></div>'
+        text = f"<p>{escape(str(problem))}</p>"
+        return f'<div id="tph-model" class="tph-card tph-bad" data-status="problem" role="alert">{text}</div>'
     parts = [f"<b>{escape(str(facts.get('name') or 'a model without a name'))}</b>"]
     if facts.get("num_parameters"):
         parts.append(f"{short_count(facts['num_parameters'])} parameters")

@@ -56,10 +56,13 @@ def _entry(problem: Problem | str) -> str:
 
 def _mark(problem: Problem) -> str:
     """A frame around the field and the message below it; works in every gradio version, as no field can show an error of its own."""
-    selector = "#" + "".join(sign if sign.isalnum() or sign in "-_" else f"\\{ord(sign):x} " for sign in element_id(problem.field))
-    message = "".join(sign if sign.isascii() and sign.isalnum() else f"\\{ord(sign):x} " for sign in problem.message)
+    selector, message = "#" + _css_escape(element_id(problem.field)), _css_escape(problem.message)
     frame = ",".join(f"{selector} {inner}" for inner in ("input:not(.border-none)", "textarea", ".container>.wrap"))
     return (
         f"{frame}{{border-color:var(--tph-bad)!important;box-shadow:0 0 0 1px var(--tph-bad)!important}}"
         f'{selector}::after{{content:"{message}";display:block;margin-top:4px;color:var(--tph-bad);font-size:12.5px;font-weight:600}}'
     )
+
+
+def _css_escape(text: str) -> str:
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_") else f"\\{ord(sign):x} " for sign in text)

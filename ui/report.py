@@ -38,15 +38,17 @@ def data_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Pairs of words and value about the data."""
     if not report:
         return []
-    facts = [("File", f"{_short(entry['file'])}: {entry.get('format', '')}, {entry.get('encoding', '')}") for entry in report.get("files", [])[:5]]
-    if len(report.get("files", [])) > 5:
-        facts.append(("File", f"and {len(report['files']) - 5} more"))
-    facts.append(("Rows", f"{report.get('num_rows', 0):,} read{_and_broken(report)}"))
+    files = report.get("files", [])
+    facts = [("File", f"{_short(entry['file'])}: {entry.get('format', '')}, {entry.get('encoding', '')}") for entry in files[:5]]
+    if len(files) > 5:
+        facts.append(("", f"and {words.plural(len(files) - 5, 'more file', 'more files')}"))
+    broken, too_long = (report.get("num_broken"), "broken"), (report.get("num_too_long"), "over the cutoff")
+    facts.append(("Rows", _joined(f"{report.get('num_rows', 0):,} read", broken, too_long)))
     if report.get("num_blocks"):
-        small = report.get("num_small_blocks", 0)
-        facts.append(("Text blocks", f"{report['num_blocks']:,}" + (f", {small:,} ignored as too small" if small else "")))
-    held_out = report.get("num_eval_samples", 0)
-    facts.append(("Samples", f"{report.get('num_samples', 0):,}" + (f", and {held_out:,} held out for evaluation" if held_out else "")))
+        small = (report.get("num_small_blocks"), "ignored as too small")
+        facts.append(("Text blocks", _joined(f"{report['num_blocks']:,}", small)))
+    held_out = (report.get("num_eval_samples"), "held out for evaluation")
+    facts.append(("Samples", _joined(f"{report.get('num_samples', 0):,}", held_out)))
     tokens, trained = report.get("num_tokens", 0), report.get("num_trained_tokens", 0)
     share = f" ({trained / tokens:.0%})" if tokens else ""
     facts.append(("Tokens", f"{tokens:,}, of which {trained:,} trained{share}"))
@@ -57,33 +59,42 @@ def data_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _and_broken(report: dict[str, Any]) -> str:
-    extra = [
-        f"{report[key]:,} {name}" for key, name in (("num_broken", "broken"), ("num_too_long", "over the cutoff")) if report.get(key)
-    ]
-    return f", {' and '.join(extra)} left out" if extra else ""
+def _joined(first: str, *counted: tuple[int | None, str]) -> str:
+    """``812 read, 3 broken, 8 over the cutoff``; counts of nothing are left out."""
+    return ", ".join([first, *(f"{number:,} {what}" for number, what in counted if number)])
 
 
 def plan_facts(plan: dict[str, Any], save_every_steps: int = 0) -> list[tuple[str, str]]:
     """Pairs of words and value about the plan of the run."""
     if not plan:
         return []
-    steps, per_epoch, epochs = plan.get("num_steps", 0), plan.get("steps_per_epoch"), plan.get("num_epochs")
-    # an epoch with parts, or phases of several lengths, has a list here
-    each = f"{per_epoch:,} in each epoch" if isinstance(per_epoch, int) else ""
-    over = f"{epochs:g} epochs" if isinstance(epochs, (int, float)) else ""
-    facts = [("Steps", ", ".join(part for part in (f"{steps:,}", over, each) if part))]
+    steps, warmup = plan.get("num_steps", 0), round(plan.get("warmup_steps") or 0)
+    facts = [("Steps", f"{steps:,}{_epochs(plan)}")]
     if plan.get("batch_size"):
         batch, accumulation = plan["batch_size"], plan.get("accumulation", 1)
-        product = f"{batch} × {accumulation} = {batch * accumulation}" if accumulation != 1 else f"{batch}"
-        facts.append(("Samples a step", product))
-    warmup = plan.get("warmup_steps") or 0
-    facts.append(("Warm-up", f"{words.plural(round(warmup), 'step')} ({warmup / steps:.0%} of the run)" if warmup and steps else "none"))
+        product = "" if accumulation == 1 else f" × {accumulation} = {batch * accumulation}"
+        facts.append(("Samples a step", f"{batch}{product}"))
+    share = f" ({warmup / steps:.0%} of the run)" if steps else ""
+    facts.append(("Warm-up", f"{words.plural(warmup, 'step')}{share}" if warmup else "none"))
     if save_every_steps:
         facts.append(("Checkpoints", f"every {words.plural(save_every_steps, 'step')}, {steps // save_every_steps:,} in all"))
     if plan.get("padding_share") is not None:
         facts.append(("Padding", f"{plan['padding_share']:.1%} of what is computed"))
+    if plan.get("num_trained_parameters"):
+        facts.append(("Trained weights", f"{plan['num_trained_parameters']:,} on {', '.join(plan.get('targets', []))}"))
+    if plan.get("precision"):
+        facts.append(("Precision", str(plan["precision"])))
     return facts
+
+
+def _epochs(plan: dict[str, Any]) -> str:
+    """``, 2.5 epochs of 200, 200, 100``: steps of each epoch if they differ."""
+    epochs, per_epoch = plan.get("num_epochs"), plan.get("steps_per_epoch")
+    if not isinstance(epochs, (int, float)):
+        return ""
+    counts = per_epoch if isinstance(per_epoch, (list, tuple)) else [per_epoch] if per_epoch else []
+    each = [f"{counts[0]:,}"] if len(set(counts)) == 1 else [f"{count:,}" for count in counts[:6]] + ["…"] * (len(counts) > 6)
+    return f", {epochs:g} {'epoch' if epochs == 1 else 'epochs'}" + (f" of {', '.join(each)}" if each else "")
 
 
 def memory_facts(memory: dict[str, Any]) -> list[tuple[str, str]]:
@@ -91,10 +102,8 @@ def memory_facts(memory: dict[str, Any]) -> list[tuple[str, str]]:
     if not memory.get("total"):
         return []
     parts = ", ".join(f"{name} {words.size(memory[name])}" for name in _MEMORY_WORDS if memory.get(name))
-    free = memory.get("available")
-    room = f" of {words.size(free)} there" if free else ""
-    tight = " – too much, lower True Batch Size or the cutoff" if free and memory["total"] > free else ""
-    return [("Memory", f"about {words.size(memory['total'])}{room}{tight}" + (f" ({parts})" if parts else ""))]
+    free = f"; {words.size(memory['available'])} are free now" if memory.get("available") else ""
+    return [("Memory", f"about {words.size(memory['total'])}" + (f" ({parts})" if parts else "") + free)]
 
 
 def _table(facts: list[tuple[str, str]]) -> str:
@@ -108,15 +117,21 @@ def _sentences(style: str, sentences: list[str]) -> str:
 
 
 def _suggestions(suggestions: dict[str, tuple[Any, str]]) -> str:
-    return _sentences("tph-level-info", [f"{label_of_field(field)}: {value} – {reason}" for field, (value, reason) in suggestions.items()])
+    sentences = [f"{label_of_field(field)}: {value} is suggested, {reason}." for field, (value, reason) in suggestions.items()]
+    return _sentences("tph-level-info", sentences)
 
 
 def _left_out(title: str, number: int, entries: list[dict[str, Any]]) -> str:
     if not number:
         return ""
-    shown = "".join(f"<li><code>{escape(_place(entry))}</code> {escape(str(entry.get('reason', '')))}</li>" for entry in entries[:_SHOWN_ROWS])
-    more = f'<li class="tph-muted">and {number - min(number, _SHOWN_ROWS, len(entries)):,} more</li>' if number > min(_SHOWN_ROWS, len(entries)) else ""
-    return f'<details class="tph-rows"><summary>{title}: {number:,}</summary><ul>{shown}{more}</ul></details>'
+    shown = [f"<li><code>{escape(_place(entry))}</code> {escape(_reason(entry))}</li>" for entry in entries[:_SHOWN_ROWS]]
+    if number > len(shown):
+        shown.append(f'<li class="tph-muted">and {number - len(shown):,} more</li>')
+    return f'<details class="tph-rows"><summary>{title}: {number:,}</summary><ul>{"".join(shown)}</ul></details>'
+
+
+def _reason(entry: dict[str, Any]) -> str:
+    return str(entry.get("reason") or (f"{entry['tokens']:,} tokens" if "tokens" in entry else ""))
 
 
 def _place(entry: dict[str, Any]) -> str:
@@ -127,4 +142,4 @@ def _place(entry: dict[str, Any]) -> str:
 def _short(path: str) -> str:
     """The last two parts of a path: enough to recognise a file."""
     parts = PurePath(path).parts
-    return "/".join(parts[-2:]) if len(parts) > 2 else path
+    return "/".join(["…", *parts[-2:]]) if len(parts) > 3 else path

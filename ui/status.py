@@ -14,8 +14,9 @@ from ..runs.state import DIED, FAILED, FINISHED, INTERRUPTED, RUNNING, RunState
 from . import words
 from .fields import write_number
 
-IDLE = "idle"
+CONNECTING, IDLE = "connecting", "idle"
 _TITLES = {
+    CONNECTING: "Connecting",
     IDLE: "No run yet",
     RUNNING: "Running",
     FINISHED: "Finished",
@@ -57,6 +58,11 @@ def status_html(view: RunView | None) -> str:
     return _card(status, "".join(body)) + _result(view, status)
 
 
+def connecting_html() -> str:
+    """What stands there until the page has heard from the server."""
+    return _card(CONNECTING, '<p class="tph-muted">Looking for a run …</p>')
+
+
 def _card(status: str, body: str) -> str:
     badge = f'<span class="tph-badge tph-is-{status}">{_TITLES[status]}</span>'
     return f'<div id="tph-status" class="tph-card" data-status="{status}" role="status">{badge}{body}</div>'
@@ -66,7 +72,7 @@ def _head(view: RunView, status: str) -> str:
     state = view.state
     name = f'<b class="tph-name">{escape(state.name)}</b>'
     if status == RUNNING:
-        stage = " ".join(word for word in (state.stage or "starting", state.detail) if word)
+        stage = state.detail or state.stage or "starting"
         if view.is_stopping:
             stage = "stopping after this step, saving what was learned"
         return f'{name}<span class="tph-stage">{escape(stage)}</span>'
@@ -96,11 +102,10 @@ def status_facts(state: RunState, status: str) -> list[tuple[str, str]]:
     step, plan = state.last_step, state.plan
     facts: list[tuple[str, Any]] = []
     if step:
-        facts.append(("Step", f"{words.count(step.get('step'))} of {words.count(plan['num_steps'])}" if "num_steps" in plan else step.get("step")))
-        epoch = f"{step.get('epoch') or 0:.2f}"
-        facts.append(("Epoch", f"{epoch} of {plan['num_epochs']:g}" if "num_epochs" in plan else epoch))
+        facts.append(("Step", words.count(step.get("step")) + _of(plan, "num_steps")))
+        facts.append(("Epoch", f"{step.get('epoch') or 0:.2f}" + _of(plan, "num_epochs")))
         smoothed = step.get("smoothed_loss")
-        facts.append(("Loss", words.loss(smoothed if smoothed is not None else step.get("loss"))))
+        facts.append(("Loss", words.loss(step.get("loss") if smoothed is None else smoothed)))
         if isinstance(step.get("lr"), (int, float)):
             facts.append(("Learning rate", write_number(float(f"{step['lr']:.3g}"))))
     elif plan:
@@ -114,9 +119,14 @@ def status_facts(state: RunState, status: str) -> list[tuple[str, str]]:
             facts.append(("Tokens/s", words.count(round(step["tokens_per_second"]))))
         if step.get("time_left") is not None:
             facts.append(("Time left", words.duration(step["time_left"])))
-    elif isinstance(state.end.get("seconds"), (int, float)):
-        facts.append(("Took", words.duration(state.end["seconds"])))
+    elif state.started and state.updated > state.started:
+        facts.append(("Took", words.duration(state.updated - state.started)))
     return [(label, str(value)) for label, value in facts]
+
+
+def _of(plan: dict[str, Any], key: str) -> str:
+    value = plan.get(key)
+    return f" of {value:,g}" if isinstance(value, float) else f" of {value:,}" if isinstance(value, int) else ""
 
 
 def _facts(state: RunState, status: str) -> str:
@@ -128,7 +138,7 @@ def _end_words(view: RunView, status: str) -> str:
     end, state = view.state.end, view.state
     message, remedy = str(end.get("message") or ""), str(end.get("remedy") or "")
     if status == DIED:
-        message = "The process that trained is gone: it was closed, crashed or was ended by the system (often for want of memory)."
+        message = "The process that trained is gone: it was closed, or it crashed, or the system ended it for want of memory."
         remedy = _after_death(state)
     if status in (FAILED, DIED):
         message = message or "The run failed."
@@ -139,7 +149,7 @@ def _end_words(view: RunView, status: str) -> str:
 
 def _after_death(state: RunState) -> str:
     if not state.checkpoints:
-        return "It had saved no checkpoint. Choose 'replace' under 'If the name exists' and start it again."
+        return "It had saved no checkpoint. Press Start training to begin anew."
     step = state.checkpoints[-1].get("step", "?")
     return f"A checkpoint of step {step} is there: choose 'resume' under 'If the name exists' and press Start training to go on from it."
 
@@ -148,9 +158,10 @@ def _messages(messages: list[dict[str, Any]]) -> str:
     shown = messages[-_KEPT_MESSAGES:]
     if not shown:
         return ""
-    more = f'<li class="tph-muted">{len(messages) - len(shown)} earlier messages are in events.jsonl.</li>' if len(messages) > len(shown) else ""
-    entries = "".join(f'<li class="tph-level-{_level(entry)}">{escape(str(entry.get("text", "")))}</li>' for entry in shown)
-    return f'<ul class="tph-messages">{more}{entries}</ul>'
+    entries = [f'<li class="tph-level-{_level(entry)}">{escape(str(entry.get("text", "")))}</li>' for entry in shown]
+    if len(messages) > len(shown):
+        entries.insert(0, f'<li class="tph-muted">{len(messages) - len(shown)} earlier messages are in events.jsonl.</li>')
+    return f'<ul class="tph-messages">{"".join(entries)}</ul>'
 
 
 def _level(message: dict[str, Any]) -> str:
@@ -159,20 +170,17 @@ def _level(message: dict[str, Any]) -> str:
 
 
 def _result(view: RunView, status: str) -> str:
-    if status not in (FINISHED, INTERRUPTED) or view.folder is None:
+    is_saved = view.has_adapter
+    if view.folder is None or status not in (FINISHED, INTERRUPTED, FAILED) or (status == FAILED and not is_saved):
         return ""
     name = escape(view.folder.name)
-    if not view.has_adapter:
-        outcome = f"No adapter was saved in {escape(str(view.folder))}."
-    elif view.in_webui:
-        outcome = (
-            f"<b>{name}</b> is saved. To use it: Model tab &gt; LoRA(s) &gt; refresh &gt; choose <b>{name}</b> &gt; Apply LoRAs. "
-            "The loaded model itself is unchanged."
-        )
-    else:
-        outcome = f"<b>{name}</b> is saved."
-    where = f'<p class="tph-path"><code>{escape(str(view.folder))}</code></p>' if view.has_adapter else ""
-    return f'<div id="tph-result" class="tph-card tph-good"><p>{outcome}</p>{where}{samples_html(view.state.samples)}</div>'
+    parts = [f"<p><b>{name}</b> is saved.</p>" if is_saved else "<p>No adapter was saved.</p>"]
+    if is_saved and view.in_webui:
+        path = f"Model tab &gt; LoRA(s) &gt; refresh &gt; choose <b>{name}</b> &gt; Apply LoRAs"
+        parts.append(f"<p>To use it: {path}. The loaded model itself is unchanged.</p>")
+    parts.append(f'<p class="tph-path"><code>{escape(str(view.folder))}</code></p>')
+    parts.append(samples_html(view.state.samples))
+    return f'<div id="tph-result" class="tph-card {"tph-good" if is_saved else "tph-bad"}">{"".join(parts)}</div>'
 
 
 def samples_html(samples: list[dict[str, Any]]) -> str:
@@ -184,8 +192,9 @@ def samples_html(samples: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
     body = "".join(
-        f'<tr><th scope="row">{escape(prompt)}</th><td data-label="Before">{escape(before)}</td><td data-label="After">{escape(after)}</td></tr>'
+        f'<tr><th scope="row">{escape(prompt)}</th>'
+        f'<td data-label="Before">{escape(before)}</td><td data-label="After">{escape(after)}</td></tr>'
         for prompt, before, after in rows
     )
-    head = '<thead><tr><th scope="col">Prompt</th><th scope="col">Before</th><th scope="col">After</th></tr></thead>'
-    return f'<table class="tph-samples">{head}<tbody>{body}</tbody></table>'
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("Prompt", "Before", "After"))
+    return f'<table class="tph-samples"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

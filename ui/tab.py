@@ -6,6 +6,7 @@ The page holds no state of a run. What it shows comes from the run's folder (wat
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from html import escape
 from pathlib import Path
@@ -23,7 +24,7 @@ from .form import Form, build_form, with_refresh
 from .host import Host
 from .problems import NO_PROBLEMS, error_problems, problems_html
 from .report import NO_REPORT, report_html
-from .status import status_html
+from .status import connecting_html
 from .watch import live_html, shown_run
 
 # what a user, the disk or the model can bring about; anything else is a fault of the program and goes to its log
@@ -54,7 +55,7 @@ def build_tab(host: Host) -> None:
                     interrupt = gr.Button("Interrupt", variant="stop", elem_id="tph-interrupt-button", min_width=120)
                 box = html_block(message_html(), elem_id="tph-problems-box")
                 report = html_block(NO_REPORT, elem_id="tph-check-box")
-                live = html_block(status_html(None), elem_id="tph-live")
+                live = html_block(connecting_html(), elem_id="tph-live")
                 curve = html_block('<div id="tph-curve"></div>', elem_id="tph-curve-box")
     actions = Actions(host, form)
     check.click(actions.check, form.components, [box, report, model, form.advanced], **event_options())
@@ -62,7 +63,7 @@ def build_tab(host: Host) -> None:
     interrupt.click(actions.interrupt, None, box, **event_options())
     save.click(actions.save_now, None, box, **event_options())
     copy_from.input(actions.copy_from, copy_from, [box, *form.components], **event_options())
-    _watch(host, form, model, copy_from, live, curve)
+    _watch(host, form, model, copy_from, live, curve, [check, start, interrupt, save])
 
 
 def _build_copy_from(host: Host) -> Any:
@@ -76,7 +77,7 @@ def _build_copy_from(host: Host) -> Any:
     return with_refresh(common, lambda: run_choices(host))
 
 
-def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve: Any) -> None:
+def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve: Any, buttons: list[Any]) -> None:
     """Events of the page's opening: look again what there is, then follow the run for as long as the page is open."""
     import gradio as gr
     from gradio.context import Context
@@ -84,14 +85,20 @@ def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve:
     def look_again() -> list[Any]:
         return [model_html(host.model_facts()), gr.update(choices=run_choices(host)), *form.fresh_choices()]
 
-    async def watch() -> AsyncIterator[tuple[Any, Any]]:
-        async for status, charts in live_html(host):
-            yield (gr.update() if status is None else status, gr.update() if charts is None else charts)
+    async def watch() -> AsyncIterator[tuple[Any, ...]]:
+        was_busy = is_busy()
+        async for news in live_html(host):
+            facts = None
+            if is_busy() != was_busy:  # the model was taken or given back
+                was_busy = not was_busy
+                facts = model_html(await asyncio.to_thread(host.model_facts))
+            yield tuple(gr.update() if html is None else html for html in (*news, facts))
 
     page = Context.root_block
     assert page is not None, "build_tab() is called inside a Blocks context"
     page.load(look_again, None, [model, copy_from, *form.choice_components], **event_options())
-    page.load(watch, None, [live, curve], **event_options())
+    # the WebUI has a button that ends all streams of its page (docs/WEBUI_COMPATIBILITY.md): ours start this one again
+    gr.on([page.load, *(button.click for button in buttons)], watch, None, [live, curve, model], **event_options())
 
 
 def run_choices(host: Host) -> list[tuple[str, str]]:
@@ -153,11 +160,11 @@ class Actions:
 
     def interrupt(self) -> str:
         """Ask the shown run to stop and keep what it has learned."""
-        return self._control("Interrupt was asked for: the run ends after the step it is at and keeps what was learned.", stop=True)
+        return self._control("Interrupt was asked for: the run ends after this step and keeps what was learned.", stop=True)
 
     def save_now(self) -> str:
         """Ask the shown run for a checkpoint."""
-        return self._control("A checkpoint is saved after the step the run is at.", save=True)
+        return self._control("A checkpoint is saved after this step.", save=True)
 
     def _control(self, note: str, *, stop: bool = False, save: bool = False) -> str:
         folder = shown_run(self._host)

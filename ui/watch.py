@@ -71,7 +71,7 @@ class RunFollower:
         return RunView(
             state,
             folder.path,
-            has_adapter=not is_live and folder.has_adapter,
+            has_adapter=not is_live and bool(state.end.get("adapter", True)) and folder.has_adapter,
             in_webui=self._host.in_webui,
             is_stopping=is_live and read_control(folder.control).stop,
         )

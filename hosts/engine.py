@@ -1,0 +1,39 @@
+"""The heavy half, shared by the threads of a page: imported once, and the model used by one at a time.
+
+Guarantee: two threads never import the engine at once (transformers' lazy modules fail under that), and Check never looks at a model
+that a run has borrowed: it waits, or the run waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from ..training.check import CheckReport
+
+_import_lock = threading.Lock()
+model_lock = threading.Lock()
+
+
+def import_engine() -> Any:
+    """The module ``training.job`` with everything under it."""
+    with _import_lock:
+        from ..training import check, job
+
+        assert check is not None
+        return job
+
+
+def check(config: RunConfig, load_model: Callable[[], tuple[Any, Any]]) -> CheckReport:
+    """Check in a page's thread, when no run has the model."""
+    import_engine()
+    from ..runs import registry
+    from ..training.check import CheckReport, check_run
+
+    if registry.is_busy():
+        return CheckReport(problems=["A training is going on. Check when it has ended."])
+    with model_lock:
+        return check_run(config, load_model)

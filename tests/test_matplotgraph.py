@@ -1,0 +1,83 @@
+"""The graph of a run: its points as data, its curves as a picture."""
+
+import logging
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from training_pro.matplotgraph import draw_graph, graph_points, save_graph
+from training_pro.runs.state import RunState
+from training_pro.runs.store import RunFolder, read_json
+
+STEPS = [
+    {"event": "step", "step": 1, "epoch": 0.5, "loss": 3.0, "smoothed_loss": 3.0, "lr": 1e-4, "tokens": 7},
+    {"event": "step", "step": 2, "epoch": 1.0, "loss": None, "lr": 5e-5},
+]
+EVALUATIONS = [{"event": "evaluation", "step": 2, "epoch": 1.0, "loss": 2.5, "tokens": 9}]
+
+
+def run(**parts: list) -> RunState:
+    return RunState(name="veltmor", **{"steps": STEPS, "evaluations": EVALUATIONS, **parts})
+
+
+def test_points_literally() -> None:
+    assert graph_points(run()) == [
+        {"epoch": 0.5, "step": 1, "loss": 3.0, "smoothed_loss": 3.0, "learning_rate": 1e-4},
+        {"epoch": 1.0, "step": 2, "loss": None, "smoothed_loss": None, "learning_rate": 5e-5},
+        {"epoch": 1.0, "step": 2, "eval_loss": 2.5},
+    ]
+    assert graph_points(RunState()) == []
+
+
+def test_the_curves_of_the_picture() -> None:
+    figure = draw_graph(run())
+    left, right = figure.axes
+    curves = {line.get_label(): line.get_xydata().tolist() for line in [*left.lines, *right.lines]}
+    assert curves["learning rate"] == [[0.5, 1e-4], [1.0, 5e-5]]
+    assert curves["evaluation loss"] == [[1.0, 2.5]]
+    assert curves["loss"][0] == [0.5, 3.0]
+    assert math.isnan(curves["loss"][1][1])  # a gap, not a point at 0
+    assert list(curves) == ["loss", "loss, smoothed", "evaluation loss", "learning rate"]
+    assert (left.get_xlabel(), left.get_title()) == ("epochs", "veltmor: 2 steps")
+    assert left.get_ylim()[0] == right.get_ylim()[0] == 0
+    assert [text.get_text() for text in left.get_legend().get_texts()] == list(curves)
+
+
+def test_without_evaluation_there_is_no_such_curve() -> None:
+    labels = [line.get_label() for line in draw_graph(run(evaluations=[])).axes[0].lines]
+    assert labels == ["loss", "loss, smoothed"]
+
+
+def test_the_graph_is_saved(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    save_graph(folder, run())
+    assert read_json(folder.graph_data) == graph_points(run())
+    assert folder.graph.read_bytes().startswith(b"\x89PNG")
+    assert folder.graph.stat().st_size > 5000
+
+
+def test_a_loss_that_is_never_a_number_can_be_drawn(tmp_path: Path) -> None:
+    save_graph(RunFolder(tmp_path), run(steps=[{"step": 1, "epoch": 1.0, "loss": None, "lr": None}], evaluations=[]))
+    assert RunFolder(tmp_path).graph.is_file()
+
+
+def test_a_run_without_steps_has_no_picture(tmp_path: Path) -> None:
+    save_graph(RunFolder(tmp_path), RunState())
+    assert [path.name for path in tmp_path.iterdir()] == ["training_graph.json"]
+
+
+def test_without_matplotlib_the_data_are_saved_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with caplog.at_level(logging.WARNING):
+        save_graph(RunFolder(tmp_path), run())
+    assert caplog.messages == ["The picture of the graph needs matplotlib: pip install matplotlib"]
+    assert [path.name for path in tmp_path.iterdir()] == ["training_graph.json"]
+
+
+def test_no_screen_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    draw_graph(run())
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

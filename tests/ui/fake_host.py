@@ -1,0 +1,121 @@
+"""A host that needs no model: what the page asks of it is remembered, and a test writes the diary of its run."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training_pro.config import RunConfig
+from training_pro.runs import registry
+from training_pro.runs.events import EventWriter
+from training_pro.runs.state import process_start_time
+from training_pro.runs.store import RunFolder, open_run_folder, write_json
+from training_pro.ui.host import CheckResult, Host
+
+CHECK_RESULT = CheckResult(
+    warnings=["Warm-up is 0."],
+    report={
+        "files": [{"file": "/data/animals.jsonl", "rows": 812, "format": "messages", "encoding": "utf-8"}],
+        "num_rows": 812,
+        "num_broken": 2,
+        "broken": [{"file": "/data/animals.jsonl", "line": 17, "reason": "no JSON <here>"}],
+        "num_samples": 810,
+        "num_tokens": 1000,
+        "num_trained_tokens": 500,
+        "longest": [90, 80],
+    },
+    plan={"num_steps": 203, "num_epochs": 1.0, "steps_per_epoch": [203], "batch_size": 4, "accumulation": 1, "warmup_steps": 20},
+    memory={"weights": 2**30, "total": 2**31, "available": 2**33},
+)
+
+
+class FakeHost:
+    """Records configurations; ``finish`` is not called by itself: a launched run goes on until the test ends it."""
+
+    def __init__(self, folder: Path, *, in_webui: bool = False) -> None:
+        self.adapters = folder / "loras"
+        self.adapters.mkdir(parents=True)
+        self.data = folder / "data"
+        self.data.mkdir()
+        (self.data / "animals.jsonl").write_text('{"messages": []}\n', encoding="utf-8")
+        (self.data / "story.txt").write_text("Once.", encoding="utf-8")
+        self.facts: dict[str, Any] = {"name": "tiny", "device": "cpu", "dtype": "float32", "modules": {"q_proj": 2, "v_proj": 2}}
+        self.launched: list[RunConfig] = []
+        self.checked: list[RunConfig] = []
+        self.writers: list[EventWriter] = []
+        self.check_result: CheckResult | Exception = CHECK_RESULT
+        self.host = Host(
+            launch=self._launch,
+            check=self._check,
+            model_facts=lambda: self.facts,
+            adapters_dir=lambda: self.adapters,
+            data_sets=lambda: {path.name: str(path) for path in sorted(self.data.glob("*.json*"))},
+            text_files=lambda: {path.name: str(path) for path in sorted(self.data.glob("*.txt"))},
+            in_webui=in_webui,
+        )
+
+    def _check(self, config: RunConfig) -> CheckResult:
+        self.checked.append(config)
+        if isinstance(self.check_result, Exception):
+            raise self.check_result
+        return self.check_result
+
+    def _launch(self, config: RunConfig) -> registry.RunHandle:
+        config.require_valid()
+        handle = registry.claim(config.adapter.name)
+        try:
+            handle.folder = open_run_folder(self.adapters, config.adapter.name, config.adapter.if_exists)
+        except ValueError:
+            registry.release()
+            raise
+        write_json(handle.folder.parameters, config.to_dict())
+        self.launched.append(config)
+        self.writers.append(start_diary(handle.folder))
+        return handle
+
+    @property
+    def emit(self) -> Callable[..., None]:
+        """Writes an event of the newest run."""
+        return self.writers[-1]
+
+    def end(self, status: str = "finished", **fields: Any) -> None:
+        """The newest run ends."""
+        self.emit("run_ended", status=status, **fields)
+        registry.release()
+
+
+def start_diary(folder: RunFolder, pid: int | None = None, started: float | None = None) -> EventWriter:
+    """Begin a run's diary, as a job of this process (or of another one) would."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if not folder.parameters.exists():
+        write_json(folder.parameters, RunConfig().to_dict())
+    emit = EventWriter(folder.events)
+    started = process_start_time() if started is None else started
+    emit(
+        "run_started", name=folder.name, pid=os.getpid() if pid is None else pid, process_started=started, resumed_from_step=None
+    )
+    return emit
+
+
+def write_steps(emit: Callable[..., None], count: int, num_steps: int = 40) -> None:
+    """A plan of 2 epochs and its first steps."""
+    emit("plan", num_steps=num_steps, num_epochs=2.0, steps_per_epoch=[num_steps // 2] * 2, batch_size=4, accumulation=1)
+    emit("stage", stage="training", detail="")
+    for step in range(1, count + 1):
+        loss = 3.0 - step / num_steps
+        emit(
+            "step",
+            step=step,
+            epoch=2 * step / num_steps,
+            loss=loss,
+            smoothed_loss=loss + 0.1,
+            lr=3e-4,
+            tokens_per_second=1234.5,
+            time_left=75.0,
+        )
+
+
+def save_adapter(folder: RunFolder) -> None:
+    """The files that make a folder an adapter."""
+    (folder.path / "adapter_model.safetensors").write_bytes(b"")
+    (folder.path / "adapter_config.json").write_text("{}", encoding="utf-8")

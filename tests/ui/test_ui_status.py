@@ -1,0 +1,136 @@
+"""The status of a run as HTML, for each state a run can be in; nothing from outside reaches the page unescaped."""
+
+from pathlib import Path
+
+import pytest
+from training_pro.runs.state import RunState, apply_event
+from training_pro.ui.status import RunView, progress_share, samples_html, status_facts, status_html
+
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+def run_state(status: str = "running", **end: object) -> RunState:
+    state = RunState()
+    events: list[dict[str, object]] = [
+        {"event": "run_started", "name": "my-lora", "t": 100.0, "pid": 1, "process_started": 0.0},
+        {"event": "plan", "num_steps": 40, "num_epochs": 2.0},
+        {"event": "stage", "stage": "training", "detail": ""},
+        {
+            **{"event": "step", "t": 160.0, "step": 10, "epoch": 0.5, "loss": 2.5, "smoothed_loss": 2.25, "lr": 0.000262},
+            **{"tokens_per_second": 1234.5, "time_left": 75.0},
+        },
+    ]
+    if status != "running":
+        events.append({"event": "run_ended", "t": 163.0, "status": status, **end})
+    for event in events:
+        apply_event(state, event)
+    return state
+
+
+def test_no_run() -> None:
+    html = status_html(None)
+    assert 'id="tph-status"' in html
+    assert 'data-status="idle"' in html
+
+
+def test_a_running_run_shows_all_its_numbers() -> None:
+    html = status_html(RunView(run_state(), Path("/loras/my-lora")))
+    assert 'data-status="running"' in html
+    assert "tph-result" not in html
+    assert 'aria-valuenow="25"' in html
+    assert dict(status_facts(run_state(), "running")) == {
+        "Step": "10 of 40",
+        "Epoch": "0.50 of 2",
+        "Loss": "2.250",
+        "Learning rate": "2.62e-4",
+        "Tokens/s": "1,234",
+        "Time left": "1 min 15 s",
+    }
+
+
+def test_a_stop_that_was_asked_for_is_said() -> None:
+    assert "stopping after this step" in status_html(RunView(run_state(), Path("/x"), is_stopping=True))
+
+
+@pytest.mark.parametrize("in_webui", [True, False])
+@pytest.mark.parametrize("status", ["finished", "interrupted"])
+def test_a_good_end_names_the_result(status: str, in_webui: bool) -> None:
+    view = RunView(run_state(status), Path("/loras/my-lora"), has_adapter=True, in_webui=in_webui)
+    html = status_html(view)
+    assert f'data-status="{status}"' in html
+    assert 'id="tph-result"' in html
+    assert "<b>my-lora</b> is saved" in html
+    assert ("Apply LoRAs" in html) is in_webui
+    assert ('aria-valuenow="100"' in html) is (status == "finished")
+    assert ("Took", "1 min 3 s") in status_facts(view.state, status)
+
+
+def test_an_end_without_adapter_says_so() -> None:
+    html = status_html(RunView(run_state("interrupted"), Path("/loras/my-lora")))
+    assert "No adapter was saved" in html
+
+
+def test_a_failure_shows_message_and_remedy() -> None:
+    view = RunView(run_state("failed", message="Out of memory.", remedy="Lower True Batch Size."), Path("/loras/my-lora"))
+    html = status_html(view)
+    assert 'data-status="failed"' in html
+    assert "Out of memory." in html
+    assert "Lower True Batch Size." in html
+    assert "tph-result" not in html
+
+
+def test_a_failure_that_kept_what_was_learned_names_the_result() -> None:
+    html = status_html(RunView(run_state("failed", message="Disk full."), Path("/loras/my-lora"), has_adapter=True))
+    assert "Disk full." in html
+    assert "<b>my-lora</b> is saved" in html
+
+
+def test_a_dead_run_says_how_to_go_on() -> None:
+    state = run_state()
+    state.status = "died"
+    assert "begin anew" in status_html(RunView(state, Path("/loras/my-lora")))
+    state.checkpoints = [{"step": 8}]
+    html = status_html(RunView(state, Path("/loras/my-lora")))
+    assert 'data-status="died"' in html
+    assert "checkpoint of step 8" in html
+    assert "resume" in html
+
+
+@pytest.mark.parametrize("status", ["running", "finished", "failed", "interrupted"])
+def test_everything_from_outside_is_escaped(status: str) -> None:
+    state = run_state(status, message=EVIL, remedy=EVIL)
+    state.name, state.stage, state.detail = EVIL, EVIL, EVIL
+    state.messages = [{"level": EVIL, "text": EVIL}]
+    state.samples = [{"when": when, "prompt": EVIL, "answer": EVIL} for when in ("before", "after")]
+    html = status_html(RunView(state, Path(f"/loras/{EVIL}"), has_adapter=True, in_webui=True))
+    assert "<img" not in html
+    assert "&lt;img" in html
+
+
+def test_only_the_last_messages_are_shown() -> None:
+    state = run_state()
+    state.messages = [{"level": "warning", "text": f"message {number}"} for number in range(20)]
+    html = status_html(RunView(state, Path("/x")))
+    assert "12 earlier messages" in html
+    assert "message 19" in html
+    assert "message 3<" not in html
+
+
+def test_samples_side_by_side_only_when_there_is_an_answer_after() -> None:
+    before = {"when": "before", "prompt": "Who?", "answer": "no idea"}
+    assert samples_html([before]) == ""
+    html = samples_html([before, {"when": "after", "prompt": "Who?", "answer": "Orla"}])
+    assert html.index("Who?") < html.index("no idea") < html.index("Orla")
+
+
+@pytest.mark.parametrize(
+    ("plan", "step", "share"), [({}, {}, 0), ({"num_steps": 0}, {"step": 1}, 0), ({"num_steps": 4}, {"step": 5}, 1)]
+)
+def test_progress_is_a_share_whatever_is_known(plan: dict, step: dict, share: float) -> None:
+    assert progress_share(RunState(plan=plan, steps=[step] if step else [])) == share
+
+
+def test_a_loss_of_nan_is_a_dash() -> None:
+    state = run_state()
+    state.steps[-1].update(loss=None, smoothed_loss=None)
+    assert ("Loss", "–") in status_facts(state, "running")

@@ -1,0 +1,155 @@
+"""Which run a page shows, and when it hears of changes."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_host import FakeHost, save_adapter, start_diary, write_steps
+from training_pro.runs import registry
+from training_pro.runs.control import change_control
+from training_pro.runs.store import RunFolder, back_up
+from training_pro.ui import watch
+from training_pro.ui.watch import PageRenderer, RunFollower, live_html
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
+    monkeypatch.setattr(registry, "_current", None)
+    yield FakeHost(tmp_path)
+    registry.release()
+
+
+def look(fake: FakeHost) -> Any:
+    return RunFollower(fake.host).read()
+
+
+def launch(fake: FakeHost, name: str) -> RunFolder:
+    from training_pro.config import RunConfig
+
+    data = {"adapter": {"name": name}, "data": {"dataset": str(fake.data)}, "run": {"adapters_dir": str(fake.adapters)}}
+    folder = fake.host.launch(RunConfig.from_dict(data)).folder
+    assert folder is not None
+    return folder
+
+
+def test_nothing_to_show(fake: FakeHost) -> None:
+    assert look(fake) is None
+
+
+def test_the_newest_run_of_the_folder_is_shown(fake: FakeHost) -> None:
+    for number, name in enumerate(("old", "new", "middle")):
+        folder = RunFolder(fake.adapters / name)
+        emit = start_diary(folder)
+        emit("run_ended", status="finished", adapter=str(folder.path))
+        save_adapter(folder)
+        os.utime(folder.events, (1000 + number % 2 * 100, 1000 + number % 2 * 100))
+    view = look(fake)
+    assert (view.state.name, view.state.status, view.has_adapter) == ("new", "finished", True)
+
+
+def test_a_run_of_this_process_comes_before_newer_folders(fake: FakeHost) -> None:
+    launch(fake, "mine")
+    other = RunFolder(fake.adapters / "other")
+    start_diary(other)
+    os.utime(other.events, (4e9, 4e9))
+    assert look(fake).state.name == "mine"
+    assert look(fake).state.status == "running"
+
+
+def test_a_run_of_another_process_that_is_gone_died(fake: FakeHost) -> None:
+    emit = start_diary(RunFolder(fake.adapters / "gone"), pid=2**22 - 7, started=1.0)
+    write_steps(emit, 5)
+    view = look(fake)
+    assert view.state.status == "died"
+    assert view.state.last_step["step"] == 5
+
+
+def test_a_job_that_vanished_from_this_process_died_with_its_error(fake: FakeHost) -> None:
+    launch(fake, "broken")
+    handle = registry.latest()
+    assert handle is not None
+    handle.error = "The worker fell over."
+    registry.release()
+    view = look(fake)
+    assert view.state.status == "failed"
+    assert view.state.end["message"] == "The worker fell over."
+
+
+def test_a_refused_start_does_not_hide_the_last_run(fake: FakeHost) -> None:
+    save_adapter(launch(fake, "good"))
+    fake.end()
+    with pytest.raises(ValueError, match="already"):
+        launch(fake, "good")
+    assert registry.latest().folder is None  # type: ignore[union-attr]
+    assert look(fake).state.name == "good"
+
+
+def test_a_job_before_its_diary_is_starting(fake: FakeHost) -> None:
+    registry.claim("slow")
+    view = look(fake)
+    assert (view.state.name, view.state.stage) == ("slow", "starting")
+
+
+def test_a_replaced_run_is_read_anew(fake: FakeHost) -> None:
+    folder = RunFolder(fake.adapters / "again")
+    write_steps(start_diary(folder), 30)
+    follower = RunFollower(fake.host)
+    first = follower.read()
+    assert first is not None
+    assert first.state.last_step["step"] == 30
+    back_up(folder)
+    write_steps(start_diary(folder), 3)
+    second = follower.read()
+    assert second is not None
+    assert second.state.last_step["step"] == 3
+
+
+def test_a_stop_that_was_asked_for_is_seen_only_while_it_runs(fake: FakeHost) -> None:
+    folder = launch(fake, "stopping")
+    change_control(folder.control, stop=True)
+    assert look(fake).is_stopping
+    fake.end("interrupted", adapter="")
+    assert not look(fake).is_stopping
+
+
+def test_an_end_without_an_adapter_is_no_result_even_if_an_old_one_lies_there(fake: FakeHost) -> None:
+    folder = launch(fake, "empty")
+    save_adapter(folder)
+    fake.end("interrupted", adapter="")
+    assert not look(fake).has_adapter
+
+
+def test_a_page_is_told_of_changes_only_and_charts_wait_their_turn(fake: FakeHost) -> None:
+    launch(fake, "live")
+    write_steps(fake.emit, 5)
+    follower, renderer = RunFollower(fake.host), PageRenderer()
+    status, charts = renderer.render(follower.read(), 100.0)
+    assert "5 of 40" in str(status)
+    assert "<svg" in str(charts)
+    assert renderer.render(follower.read(), 100.5) == (None, None)
+    fake.emit("step", step=6, epoch=0.3, loss=2.0, smoothed_loss=2.0, lr=1e-4)
+    status, charts = renderer.render(follower.read(), 101.0)
+    assert "6 of 40" in str(status)
+    assert charts is None
+    assert renderer.render(follower.read(), 100.0 + watch.CHART_SECONDS)[1] is not None
+    fake.emit("step", step=7, epoch=0.35, loss=1.0, smoothed_loss=2.0, lr=1e-4)
+    fake.end()
+    status, charts = renderer.render(follower.read(), 102.1)
+    assert 'data-status="finished"' in str(status)
+    assert charts is not None
+
+
+def test_the_stream_gives_a_sign_of_life_when_nothing_changes(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "HEARTBEAT_SECONDS", 0.05)
+
+    async def first(count: int) -> list[Any]:
+        stream = live_html(fake.host)
+        return [await anext(stream) for _ in range(count)]
+
+    changes = asyncio.run(first(3))
+    assert "idle" in str(changes[0][0])
+    assert changes[1:] == [(None, None)] * 2
