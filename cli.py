@@ -10,12 +10,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import RunConfig
+    from .terminal import TrainingDisplay
 
 EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -92,12 +95,17 @@ def read_options(options: argparse.Namespace) -> RunConfig:
     config = RunConfig.from_file(options.config, overrides)
     config.require_valid()
     for note in config.notes:
-        print(f"note: {note}")
+        _say(f"note: {note}")
     return config
 
 
+def _is_main() -> bool:
+    """Whether this is the process that talks, of those that train together."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def _say(text: str) -> None:
-    if int(os.environ.get("RANK", 0)) == 0:
+    if _is_main():
         print(text, flush=True)
 
 
@@ -112,42 +120,67 @@ def run_train(options: argparse.Namespace) -> int:
     from .hosts.local import loader
     from .runs.store import RunFolder
     from .terminal import TrainingDisplay
+    from .training.errors import RunError
 
-    display = TrainingDisplay(visible=int(os.environ.get("RANK", 0)) == 0)
+    display = TrainingDisplay(visible=_is_main())
+    if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
+        _say("note: accelerate launch --cpu starts one process only; for several on CPUs take torchrun --nproc_per_node or --multi_gpu")
     _say("Starting (the libraries take some seconds to load) ...")
     from .training.job import run_job
+    from .training.ranks import leave
 
     def on_folder(folder: RunFolder) -> None:
         display.folder = folder
         _say(f"Run folder: {folder.path}")
 
-    with _graceful_interrupt(display):
-        outcome = run_job(config, loader(config, _say), listener=display, on_folder=on_folder)
+    with graceful_interrupt(display):
+        try:
+            outcome = run_job(config, loader(config, _say), listener=display, on_folder=on_folder)
+        except RunError:
+            return EXIT_MISTAKE  # the main process says what it was
     display.close(outcome)
+    if outcome.status != "failed":
+        leave()
     return {"finished": EXIT_OK, "interrupted": EXIT_INTERRUPTED}.get(outcome.status, EXIT_FAILED)
 
 
-class _graceful_interrupt:
-    """The first Ctrl-C asks the training to save and stop; the second one, or one before training, raises."""
+@contextmanager
+def graceful_interrupt(display: TrainingDisplay) -> Iterator[None]:
+    """Ctrl-C and a polite kill ask the training to save and stop; a second Ctrl-C, or one before the first step, raises.
 
-    def __init__(self, display: Any) -> None:
-        self._display = display
-        self._previous: Any = None
+    Args:
+        display: knows the run's folder and what it is doing.
+    """
+    from .runs.control import change_control
 
-    def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGINT, self._handle)
+    asked: list[int] = []
 
-    def __exit__(self, *details: Any) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        from .runs.control import change_control, read_control
-
-        folder = self._display.folder
-        if folder is None or not self._display.is_training or read_control(folder.control).stop:
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        is_first, folder = len(asked) == 1, display.folder
+        if not is_first and number == signal.SIGTERM:
+            return  # a launcher passes on what the terminal has sent already
+        if is_first and not display.visible:
+            return  # the main process decides for all
+        if is_first and display.is_saving:
+            return display.say("The adapter is being saved; one moment.")
+        if not is_first or folder is None or not display.is_training:
             raise KeyboardInterrupt
-        change_control(folder.control, stop=True)
-        self._display.say("Saving and stopping after this step. Press Ctrl-C again to stop at once.")
+        try:
+            change_control(folder.control, stop=True)
+        except OSError:
+            raise KeyboardInterrupt from None
+        display.say("Saving and stopping after this step. Press Ctrl-C again to stop at once.")
+
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be received
+        yield
+        return
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 # --- check, preview ------------------------------------------------------------------------------------------------------------

@@ -13,41 +13,53 @@ class TrainingDisplay:
 
     Args:
         visible: False on ranks that must stay silent.
+
+    Attributes:
+        folder: the run's folder, once it is known.
+        is_training: steps are being made.
+        is_saving: the adapter is being written.
     """
 
     def __init__(self, visible: bool = True) -> None:
         self.folder: RunFolder | None = None
         self.is_training = False
-        self._visible = visible
+        self.is_saving = False
+        self.visible = visible
+        self._total, self._epochs = 0, 0.0
         self._bar: Any = None
         self._samples: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: str, **fields: Any) -> None:
         """One event of the run."""
-        if not self._visible:
+        if not self.visible:
             return
         handler = getattr(self, f"_on_{event}", None)
         if handler:
             handler(fields)
 
     def say(self, text: str) -> None:
-        """A line above the progress bar."""
-        if not self._visible:
+        """A line above the progress bar. May be called from a signal handler."""
+        if not self.visible:
             return
-        if self._bar is not None:
-            self._bar.write(text)
-        else:
-            print(text, flush=True)
+        try:
+            if self._bar is not None:
+                self._bar.write(text)
+            else:
+                print(text, flush=True)
+        except RuntimeError as error:  # the handler interrupted just such a line
+            if "reentrant" not in str(error):
+                raise
 
     def close(self, outcome: Any) -> None:
         """The last words on the run."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        for line in outcome_lines(outcome, self._samples) if self._visible else []:
+        for line in outcome_lines(outcome, self._samples) if self.visible else []:
             print(line, flush=True)
 
     def _on_stage(self, fields: dict[str, Any]) -> None:
+        self.is_training, self.is_saving = False, fields["stage"] == "saving"
         if fields.get("detail"):
             self.say(f"- {fields['detail']}")
 
@@ -76,8 +88,8 @@ class TrainingDisplay:
     def _on_step(self, fields: dict[str, Any]) -> None:
         from tqdm import tqdm
 
+        self.is_training = True
         if self._bar is None:
-            self.is_training = True
             layout = "{percentage:3.0f}%|{bar:25}| {n_fmt}/{total_fmt} {postfix}"
             self._bar = tqdm(total=self._total, bar_format=layout, file=sys.stdout, mininterval=0.2)
         self._bar.n = fields["step"]

@@ -231,7 +231,9 @@ def read_chat_template(file: str) -> str:
         try:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ValueError(f"Chat template: {file} is not valid YAML: {error}. Choose a WebUI template or a .jinja file.") from error
+            raise ValueError(
+                f"Chat template: {file} is not valid YAML: {error}. Choose a WebUI template or a .jinja file."
+            ) from error
         if not isinstance(data, dict) or "instruction_template" not in data:
             raise ValueError(f"Chat template: {file} has no 'instruction_template'. Choose a WebUI template or a .jinja file.")
         return str(data["instruction_template"])
@@ -350,7 +352,12 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: li
 
     _forget_old_adapter(model)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none", task_type="CAUSAL_LM"  # type: ignore[arg-type]
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",  # type: ignore[arg-type]
     )
     return get_peft_model(model, config)
 

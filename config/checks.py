@@ -30,7 +30,10 @@ def name_problem(name: str) -> tuple[str, str] | None:
     if "." in name:
         return "A name with a dot cannot be loaded by the WebUI.", f"Write {name.replace('.', '-').strip('-')!r}."
     if re.search(r'[\\/:*?"<>|\x00-\x1f]', name):
-        return "A name must not contain parts of a path or signs that a file name cannot have.", "Use letters, digits, '-' and '_'."
+        return (
+            "A name must not contain parts of a path or signs that a file name cannot have.",
+            "Use letters, digits, '-' and '_'.",
+        )
     if name.lower() in _WINDOWS_NAMES or name.lower() == "none":
         return "That name is reserved.", "Choose another name."
     if name.endswith(_HIDDEN_ENDINGS):
@@ -91,7 +94,9 @@ def _folder_checks(config: RunConfig, problem: object) -> Iterator[Problem]:
     if not existing.is_dir():
         yield problem("run.adapters_dir", f"{existing} is a file.", "Choose another folder.")
     elif not os.access(existing, os.W_OK):
-        yield problem("run.adapters_dir", f"The folder {existing} is not writable.", "Choose another folder or change its rights.")
+        yield problem(
+            "run.adapters_dir", f"The folder {existing} is not writable.", "Choose another folder or change its rights."
+        )
     model = config.model.path
     if model and not _exists(f"{model}/config.json"):
         yield problem("model.path", "There is no model in that folder (no config.json).", "Choose a Hugging Face model folder.")

@@ -45,7 +45,16 @@ _ONLY_WITH = {"lora_RS_alpha": "lora_RS", "hybrid_data_ratio": "hybrid_training"
 _HANDLED = {
     *("all_linear", *(f"{name}_en" for name in _WEBUI_TARGETS)),
     *("batch_size", "dataset", "datasetJSONL", "raw_text_file", "text_dataset", "eval_dataset", "eval_datasetJSONL", "format"),
-    *("eliminate_long_blocks", "eval_steps", "eval_stepsJSONL", "add_eos_token", "add_eos_token_type", "higher_rank_limit", "stride_length", "excess_length"),
+    *(
+        "eliminate_long_blocks",
+        "eval_steps",
+        "eval_stepsJSONL",
+        "add_eos_token",
+        "add_eos_token_type",
+        "higher_rank_limit",
+        "stride_length",
+        "excess_length",
+    ),
     "precize_slicing_overlap",
 }
 

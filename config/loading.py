@@ -61,7 +61,9 @@ def read_config(cls: type[RunConfig], path: Path, overrides: list[str]) -> RunCo
         raise ValueError(f"The configuration file {path} cannot be read: {error}. Save it as UTF-8 text.") from error
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
-        raise ValueError(f"{path} holds no settings: it must be sections such as 'data:' with settings below. Got: {type(data).__name__}.")
+        raise ValueError(
+            f"{path} holds no settings: it must be sections such as 'data:' with settings below. Got: {type(data).__name__}."
+        )
     notes: list[str] = []
     if is_old_parameters(data):
         data, notes = from_old_parameters(data, datasets_dir=path.parent)

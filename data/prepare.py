@@ -33,7 +33,18 @@ from .sources_report import BrokenRow, SourceReport, check_broken_share
 
 FORMAT_VERSION = 1
 _EOS_MODES = {"every block": "every_block", "end of section": "section_end", "none": "none"}
-_SETTINGS = ("format", "encoding", "train_on", "cutoff", "overlap", "hard_cut", "min_chars", "add_bos", "add_eos", "max_broken_share")
+_SETTINGS = (
+    "format",
+    "encoding",
+    "train_on",
+    "cutoff",
+    "overlap",
+    "hard_cut",
+    "min_chars",
+    "add_bos",
+    "add_eos",
+    "max_broken_share",
+)
 
 Progress = Callable[[int, str], None]
 
@@ -115,7 +126,11 @@ def data_fingerprint(data_config: Any, tokenizer: Any) -> str:
     """Identifies files (by content), tokenizer and settings; 16 hexadecimal digits."""
     digest = hashlib.sha256(f"{FORMAT_VERSION}".encode())
     digest.update(json.dumps({key: getattr(data_config, key) for key in _SETTINGS}, sort_keys=True, default=str).encode())
-    for label, path in (("Data set", data_config.dataset), ("Text file", data_config.text_file), ("Evaluation data set", data_config.eval_dataset)):
+    for label, path in (
+        ("Data set", data_config.dataset),
+        ("Text file", data_config.text_file),
+        ("Evaluation data set", data_config.eval_dataset),
+    ):
         digest.update(f"|{label}|".encode())
         for file in list_files(Path(path).expanduser(), label=label) if path else []:
             _hash_file(digest, file)
@@ -157,7 +172,9 @@ def _prepare_into(folder: Path, data_config: Any, tokenizer: Any, progress: Prog
         sources = [("Data set", data_config.dataset), ("Text file", data_config.text_file)]
         _write_samples(temporary / "train", sources, data_config, tokenizer, progress)
         if data_config.eval_dataset:
-            _write_samples(temporary / "eval", [("Evaluation data set", data_config.eval_dataset)], data_config, tokenizer, progress)
+            _write_samples(
+                temporary / "eval", [("Evaluation data set", data_config.eval_dataset)], data_config, tokenizer, progress
+            )
         (temporary / "report.json").write_text("{}", encoding="utf-8")
         try:
             temporary.replace(folder)
@@ -168,9 +185,7 @@ def _prepare_into(folder: Path, data_config: Any, tokenizer: Any, progress: Prog
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_samples(
-    folder: Path, sources: list[tuple[str, str]], data_config: Any, tokenizer: Any, progress: Progress
-) -> None:
+def _write_samples(folder: Path, sources: list[tuple[str, str]], data_config: Any, tokenizer: Any, progress: Progress) -> None:
     from datasets import Features, Sequence, Value
     from datasets.arrow_writer import ArrowWriter
 

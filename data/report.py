@@ -76,9 +76,13 @@ class DataReport:
         """What is not trained, in short sentences."""
         lines = []
         if self.num_broken:
-            lines.append(f"{self.num_broken} broken rows left out, the first: {_place(self.broken[0])}: {self.broken[0]['reason']}")
+            lines.append(
+                f"{self.num_broken} broken rows left out, the first: {_place(self.broken[0])}: {self.broken[0]['reason']}"
+            )
         if self.num_too_long:
-            lines.append(f"{self.num_too_long} conversations longer than the cutoff left out, the first: {_place(self.too_long[0])}")
+            lines.append(
+                f"{self.num_too_long} conversations longer than the cutoff left out, the first: {_place(self.too_long[0])}"
+            )
         if self.num_untrained:
             lines.append(f"{self.num_untrained} samples without a trained token left out")
         return lines

@@ -128,25 +128,24 @@ def refusal() -> str:
         return ""
     if shared.model is None or shared.tokenizer is None:
         return "No model is loaded. Load one in the Model tab, with the Transformers loader."
-    return _refusal_of_model(shared)
+    return _refusal_of_model(shared.model, list(shared.lora_names))
 
 
-def _refusal_of_model(shared: Any) -> str:
-    kind = type(shared.model).__name__
+def _refusal_of_model(model: Any, lora_names: list[str]) -> str:
+    kind = type(model).__name__
     if kind in _UNTRAINABLE:
         return (
             f"The loaded model runs in {_UNTRAINABLE[kind]}, which cannot be trained. "
             f"Load a model in Hugging Face format (safetensors) with the Transformers loader."
         )
-    if not hasattr(shared.model, "get_input_embeddings"):
+    if not hasattr(model, "get_input_embeddings"):
         return f"The loaded model ({kind}) is no Hugging Face model. Load one with the Transformers loader."
     from ..train_utils import carries_adapter
 
-    if not carries_adapter(shared.model):
+    if not carries_adapter(model):
         return ""
-    if shared.lora_names:
-        names = ", ".join(shared.lora_names)
-        return f"A LoRA is applied to the model ({names}). Take it off: Model tab, empty LoRA(s), press Apply LoRAs. Then start again."
+    if lora_names:
+        return f"A LoRA is applied to the model ({', '.join(lora_names)}). Take it off: Model tab, empty LoRA(s), press Apply LoRAs. Then start again."
     return (
         "The model carries an adapter that is not in the LoRA menu, from another training or a failed Apply LoRAs. "
         "Load the model again in the Model tab (Unload, Load). Then start again."
@@ -160,12 +159,13 @@ def _model_facts() -> dict[str, Any]:
 
     if _is_unloaded_as_idle():
         return {"name": str(shared.model_name), "detail": "was unloaded as idle, is loaded again at Check or Start"}
+    model, name = shared.model, str(shared.model_name)  # the Model tab may take it away at any time
     problem = refusal()
     if problem:
         return {"problem": problem}
-    if registry.is_busy() or shared.model is None:
-        return {"name": str(shared.model_name), "detail": "is being trained"}
-    return model_facts(shared.model, str(shared.model_name))
+    if registry.is_busy() or model is None:
+        return {"name": name, "detail": "is being trained"}
+    return model_facts(model, name)
 
 
 def _is_unloaded_as_idle() -> bool:

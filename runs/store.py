@@ -110,7 +110,9 @@ def open_run_folder(adapters_dir: Path, name: str, if_exists: str) -> RunFolder:
     """
     folder = RunFolder(adapters_dir / name)
     if if_exists == "continue" and not folder.has_adapter:
-        raise ValueError(f"If the name exists: there is no adapter to continue at {folder.path}. Choose 'resume', or another name.")
+        raise ValueError(
+            f"If the name exists: there is no adapter to continue at {folder.path}. Choose 'resume', or another name."
+        )
     if folder.has_result:
         if if_exists == "stop":
             raise ValueError(

@@ -19,7 +19,14 @@ def factor(name: str, epoch: float, num_epochs: float, warmup: float = 0.0) -> f
 # name -> [(epoch, epochs, warm-up in epochs, factor)]
 VALUES: dict[str, list[tuple[float, float, float, float]]] = {
     "FP_low_epoch_annealing": [
-        *((0, 3, 0, 1), (1, 3, 0, 1), (1.5, 3, 0, 0.5 + 0.5 * ROOT_HALF), (2, 3, 0, 0.5), (2.5, 3, 0, 0.5 - 0.5 * ROOT_HALF), (3, 3, 0, 0)),
+        *(
+            (0, 3, 0, 1),
+            (1, 3, 0, 1),
+            (1.5, 3, 0, 0.5 + 0.5 * ROOT_HALF),
+            (2, 3, 0, 0.5),
+            (2.5, 3, 0, 0.5 - 0.5 * ROOT_HALF),
+            (3, 3, 0, 0),
+        ),
         *((0, 3, 0.5, 0), (0.25, 3, 0.5, 0.5), (0.5, 3, 0.5, 1), (0.9, 3, 0.5, 1)),
         *((0.5, 3, 2, 0.5), (1, 3, 2, 1), (2, 3, 2, 0.5)),  # a warm-up longer than the first epoch is clamped to it
         *((0, 1, 0, 1), (0.5, 1, 0, 1), (1, 1, 0, 1), (0.5, 1, 0.8, 0.625), (0.4, 0.5, 0, 1)),  # one epoch: constant
@@ -110,7 +117,15 @@ def our_factors(schedule: Callable[[Progress], float], plan: RunPlan, warmup_ste
 @pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize(
     ("num_entries", "batch_size", "accumulation", "num_epochs", "warmup_steps"),
-    [(40, 4, 1, 3, 0), (40, 4, 1, 3, 7), (40, 4, 2, 3, 12), (40, 4, 1, 2.5, 5), (40, 4, 1, 0.5, 2), (41, 4, 2, 2, 3), (8, 8, 1, 1, 0)],
+    [
+        (40, 4, 1, 3, 0),
+        (40, 4, 1, 3, 7),
+        (40, 4, 2, 3, 12),
+        (40, 4, 1, 2.5, 5),
+        (40, 4, 1, 0.5, 2),
+        (41, 4, 2, 2, 3),
+        (8, 8, 1, 1, 0),
+    ],
 )
 def test_transformers_agrees_at_every_step(
     name: str, num_entries: int, batch_size: int, accumulation: int, num_epochs: float, warmup_steps: int

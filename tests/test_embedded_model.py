@@ -219,6 +219,16 @@ def test_user_cache_follows_the_platform(monkeypatch, tmp_path, platform, variab
     assert embedded_model._user_cache() == expected
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bars_of_transformers_are_set_back(shown, monkeypatch):
+    from transformers.utils import logging as transformers_logging
+
+    monkeypatch.setattr(transformers_logging, "_tqdm_active", shown)
+    with embedded_model._no_foreign_bars():
+        assert not transformers_logging.is_progress_bar_enabled()
+    assert transformers_logging.is_progress_bar_enabled() is shown
+
+
 # The real model
 
 real = pytest.mark.skipif(

@@ -254,7 +254,10 @@ def test_an_unknown_phase() -> None:
 
 @pytest.mark.parametrize(
     ("lengths", "seed", "message"),
-    [([1, 2], 1, "Resume: the Seed was 0, now it is 1. Use the same data and seed"), ([1], 0, "the number of samples was 2, now it is 1")],
+    [
+        ([1, 2], 1, "Resume: the Seed was 0, now it is 1. Use the same data and seed"),
+        ([1], 0, "the number of samples was 2, now it is 1"),
+    ],
 )
 def test_a_state_of_another_run(lengths: list[int], seed: int, message: str) -> None:
     state = HybridBatchSampler([1, 2], batch_size=1).state_dict(1)

@@ -73,7 +73,9 @@ def test_as_a_module_of_the_webui(tmp_path: Path, folder: str) -> None:
 
 def test_loading_is_light_and_takes_under_a_second(tmp_path: Path) -> None:
     root = loader.make_root(tmp_path, user={"my-ext": ROOT})
-    reports = [report(root, "--extensions", "my-ext") for _ in range(3)]  # the best of three: other work on the machine is not ours
+    reports = [
+        report(root, "--extensions", "my-ext") for _ in range(3)
+    ]  # the best of three: other work on the machine is not ours
     assert min(found["seconds"] for found in reports) < 1.0
     assert all(set(found["new_modules"]).isdisjoint({"torch", "gradio", "transformers"}) for found in reports)
 

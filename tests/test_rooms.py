@@ -159,7 +159,9 @@ def test_no_arrow_points_the_wrong_way() -> None:
         ("hosts/webui.py", "import modules.shared", None),
     ],
 )
-def test_a_wrong_arrow_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, text: str, found: str | None) -> None:
+def test_a_wrong_arrow_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, text: str, found: str | None
+) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     path = tmp_path / place
     path.parent.mkdir(exist_ok=True)
@@ -221,9 +223,7 @@ def test_files_are_at_most_500_lines() -> None:
 
 
 def test_functions_are_at_most_70_lines() -> None:
-    lengths = {
-        place: (node.end_lineno or 0) - node.lineno + 1 for path in python_files() for place, node, _ in functions(path)
-    }
+    lengths = {place: (node.end_lineno or 0) - node.lineno + 1 for path in python_files() for place, node, _ in functions(path)}
     assert max(lengths.values()) > 20
     long = {place: length for place, length in lengths.items() if length > MAX_FUNCTION_LINES}
     assert {place: length for place, length in long.items() if place not in LONG_FUNCTIONS} == {}

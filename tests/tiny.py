@@ -10,7 +10,7 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-WORDS = (
+WORDS = (  # noqa: SIM905
     "the lighthouse of Veltmor stands on a red cliff and its keeper is called Oda Brinkley who paints every boat blue in spring "
     "where is what who when does answer question harbour festival soup of lanterns seven bells morning evening winter summer"
 ).split()
@@ -39,7 +39,9 @@ def fresh_tokenizer() -> Any:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     raw.train_from_iterator(corpus(), trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", bos_token="<|endoftext|>", pad_token="<|im_end|>")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", bos_token="<|endoftext|>", pad_token="<|im_end|>"
+    )
     made.chat_template = CHATML
     return made
 

@@ -104,3 +104,11 @@ def _wants_cpu() -> bool:
 def current_ranks() -> Ranks:
     """From what `accelerate launch` (torchrun) put into the environment; a single process otherwise."""
     return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+def leave() -> None:
+    """Part from the other processes, after a run that all of them have ended."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

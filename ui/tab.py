@@ -86,19 +86,20 @@ def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve:
         return [model_html(host.model_facts()), gr.update(choices=run_choices(host)), *form.fresh_choices()]
 
     async def watch() -> AsyncIterator[tuple[Any, ...]]:
-        was_busy = is_busy()
-        async for news in live_html(host):
-            facts = None
-            if is_busy() != was_busy:  # the model was taken or given back
-                was_busy = not was_busy
-                facts = model_html(await asyncio.to_thread(host.model_facts))
-            yield tuple(gr.update() if html is None else html for html in (*news, facts))
+        shown = ""
+        async for status, charts in live_html(host):
+            # the WebUI may have loaded or unloaded a model, and a run takes it and gives it back
+            facts = model_html(await asyncio.to_thread(host.model_facts))
+            targets = (await asyncio.to_thread(form.fresh_choices))[-1] if facts != shown else None
+            news = (status, charts, facts if facts != shown else None, targets)
+            shown = facts
+            yield tuple(gr.update() if update is None else update for update in news)
 
     page = Context.root_block
     assert page is not None, "build_tab() is called inside a Blocks context"
     page.load(look_again, None, [model, copy_from, *form.choice_components], **event_options())
     # the WebUI has a button that ends all streams of its page (docs/WEBUI_COMPATIBILITY.md): ours start this one again
-    gr.on([page.load, *(button.click for button in buttons)], watch, None, [live, curve, model], **event_options())
+    gr.on([page.load, *(button.click for button in buttons)], watch, None, [live, curve, model, form.choice_components[-1]], **event_options())
 
 
 def run_choices(host: Host) -> list[tuple[str, str]]:

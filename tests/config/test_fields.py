@@ -111,10 +111,18 @@ def test_the_schema_is_json_and_knows_every_setting() -> None:
         ("adapter.dropout", 1, "LoRA Dropout (adapter.dropout): It must be less than 1.0. Got: 1."),
         ("training.gradient_checkpointing", "maybe", "It must be true or false. Got: 'maybe'. Write true or false."),
         ("training.gradient_checkpointing", [], "It must be true or false. Got: []."),
-        ("training.schedule", "cosin", "LR Scheduler (training.schedule): That is not one of the choices. Got: 'cosin'. Did you mean 'cosine'?"),
+        (
+            "training.schedule",
+            "cosin",
+            "LR Scheduler (training.schedule): That is not one of the choices. Got: 'cosin'. Did you mean 'cosine'?",
+        ),
         ("training.schedule", "zzz", f"Got: 'zzz'. Choose from: {', '.join(SCHEDULES)}."),
         ("adapter.name", 2024, "Name (adapter.name): It must be text. Got: 2024. Write it in quotes: '2024'."),
-        ("adapter.targets", "q_proj", "Target modules (adapter.targets): It must be a list. Got: 'q_proj'. Write for example [q_proj]."),
+        (
+            "adapter.targets",
+            "q_proj",
+            "Target modules (adapter.targets): It must be a list. Got: 'q_proj'. Write for example [q_proj].",
+        ),
         ("adapter.targets", [1], "Target modules (adapter.targets): It must be text. Got: 1."),
     ],
 )
@@ -172,7 +180,9 @@ def test_all_problems_at_once() -> None:
         *("adapter.name", "adapter.targets", "data.dataset"),
     ]
     assert [problem.field for problem in config.problems()] == expected
-    with pytest.raises(ConfigError, match="(?s)data.cutof.*LoRA Rank.*That is no number.*with a dot.*nothing to train on") as caught:
+    with pytest.raises(
+        ConfigError, match="(?s)data.cutof.*LoRA Rank.*That is no number.*with a dot.*nothing to train on"
+    ) as caught:
         config.require_valid()
     assert [problem.field for problem in caught.value.problems] == expected
     assert isinstance(caught.value, ValueError)
@@ -195,15 +205,27 @@ def test_a_field_with_a_problem_of_its_own_is_not_reported_twice() -> None:
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
-        ({"data": {"dataset": ""}}, "Data set (data.dataset): There is nothing to train on. Got: ''. Choose a Data set or a Text file."),
-        ({"data": {"dataset": "no.json"}}, "Data set (data.dataset): There is no such file or folder. Got: 'no.json'. Looked for /"),
+        (
+            {"data": {"dataset": ""}},
+            "Data set (data.dataset): There is nothing to train on. Got: ''. Choose a Data set or a Text file.",
+        ),
+        (
+            {"data": {"dataset": "no.json"}},
+            "Data set (data.dataset): There is no such file or folder. Got: 'no.json'. Looked for /",
+        ),
         ({"data": {"text_file": "no.txt"}}, "Text file (data.text_file): There is no such file or folder."),
         ({"data": {"eval_dataset": "no.json"}}, "Evaluation data set (data.eval_dataset): There is no such file"),
         ({"model": {"chat_template": "no.jinja"}}, "Chat template (model.chat_template): There is no such file"),
         ({"model": {"path": "no"}}, "Model (model.path): There is no model in that folder (no config.json). Got: 'no'."),
         ({"data": {"format": "template"}}, "Format file (data.format_file): The data format 'template' needs a format file."),
-        ({"data": {"eval_dataset": __file__, "eval_share": 0.1}}, "Evaluation share (data.eval_share): There is an Evaluation data set"),
-        ({"adapter": {"targets": []}}, "Target modules (adapter.targets): No module would be trained. Got: []. Choose all-linear."),
+        (
+            {"data": {"eval_dataset": __file__, "eval_share": 0.1}},
+            "Evaluation share (data.eval_share): There is an Evaluation data set",
+        ),
+        (
+            {"adapter": {"targets": []}},
+            "Target modules (adapter.targets): No module would be trained. Got: []. Choose all-linear.",
+        ),
         ({"run": {"adapters_dir": __file__}}, "Adapter folder (run.adapters_dir): "),
         ({"run": {"adapters_dir": f"{__file__}/loras"}}, f"{__file__} is a file."),
     ],

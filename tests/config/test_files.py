@@ -152,7 +152,9 @@ def test_the_example_gives_the_defaults(tmp_path: Path) -> None:
 
 # what a YAML file can hold: no half surrogate pairs, no control signs
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t"), max_size=12)
-tricky = st.sampled_from(["3e-4", "1e5", "yes", "null", "~", "12", "0x1f", "1:30", "2024-01-31", "- a", "a: b", "# x", "'", "\\n", "[a]", ""])
+tricky = st.sampled_from(
+    ["3e-4", "1e5", "yes", "null", "~", "12", "0x1f", "1:30", "2024-01-31", "- a", "a: b", "# x", "'", "\\n", "[a]", ""]
+)
 
 
 def values(info: SettingInfo) -> st.SearchStrategy:

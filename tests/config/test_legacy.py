@@ -44,10 +44,24 @@ OTHER_TRAINING_PRO: dict[str, tuple[Any, dict[str, Any]]] = {
     **{"precize_slicing_overlap": (False, {}), "add_eos_token_type": ("Hard Cut Blocks Only", {})},
     **{"save_steps_under_loss": (1.8, {}), "add_bos_token": (False, {}), "training_projection": ("q-k-v-o", {})},
     **{"sliding_window": (True, {}), "warmup_ratio": (0.1, {}), "grad_accumulation": (4, {}), "neft_noise_alpha": (5, {})},
-    **{"group_by_length": (True, {}), "eliminate_long_blocks": (False, {}), "stop_at_epoch": (2, {}), "datasetJSONL": ("lines", {})},
-    **{"eval_datasetJSONL": ("lines", {}), "eval_stepsJSONL": (50, {"eval_datasetJSONL": "lines"}), "hybrid_training": (True, {})},
+    **{
+        "group_by_length": (True, {}),
+        "eliminate_long_blocks": (False, {}),
+        "stop_at_epoch": (2, {}),
+        "datasetJSONL": ("lines", {}),
+    },
+    **{
+        "eval_datasetJSONL": ("lines", {}),
+        "eval_stepsJSONL": (50, {"eval_datasetJSONL": "lines"}),
+        "hybrid_training": (True, {}),
+    },
     **{"hybrid_data_ratio": (50, {"hybrid_training": True}), "hybrid_text_ratio": (50, {"hybrid_training": True})},
-    **{"lora_RS": (True, {}), "lora_RS_alpha": (32, {"lora_RS": True}), "lora_modulessave": (True, {}), "use_grad_checkpoint": (True, {})},
+    **{
+        "lora_RS": (True, {}),
+        "lora_RS_alpha": (32, {"lora_RS": True}),
+        "lora_modulessave": (True, {}),
+        "use_grad_checkpoint": (True, {}),
+    },
 }
 OTHER_WEBUI: dict[str, tuple[Any, dict[str, Any]]] = {
     **{name: value for name, value in OTHER_TRAINING_PRO.items() if name in WEBUI},

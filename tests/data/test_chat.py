@@ -32,6 +32,8 @@ THINK = (
     "{{ '<|im_start|>' + m.role + '\n' + words + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# at inference a reply begins with a thought that past replies do not show
+THINK_FIRST = tiny.CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
 DEFAULT_SYSTEM = (
     "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nthe question<|im_end|>\n' }}{% endif %}" + tiny.CHATML
 )
@@ -182,6 +184,7 @@ def test_any_conversation(messages: list[dict], template: str) -> None:
             "split",
             [["why</think>the keeper<|im_end|>"], ["is it</think>Oda<|im_end|>"]],
         ),
+        (THINK_FIRST, TWO_TURNS, "split", [["the keeper<|im_end|>"], ["Oda<|im_end|>"]]),
         (THINK, [user("where"), reply("why</think>the keeper")], "prefixes", [["why</think>the keeper<|im_end|>"]]),
     ],
 )
@@ -214,6 +217,16 @@ def test_generation_marks_give_what_transformers_gives() -> None:
     assert tokenize_conversation(TWO_TURNS, with_template(tiny.CHATML)).labels == sample.labels
 
 
+def test_marks_are_not_trusted_where_a_tokenizer_renders_in_its_own_way() -> None:
+    class Own(SlowTokenizer):
+        def apply_chat_template(self, messages: list[dict], **options: Any) -> str:
+            return self._fast.apply_chat_template(messages, **options).replace("user", "u")
+
+    tokenizer = Own(with_template(GENERATION))
+    sample = tokenize_conversation(TWO_TURNS, tokenizer)
+    assert (sample.route, trained(sample, tokenizer)) == ("prefixes", ["the keeper<|im_end|>", "Oda<|im_end|>"])
+
+
 def test_tools_are_written_into_the_prompt() -> None:
     tokenizer = with_template(TOOLS)
     sample = tokenize_conversation(TWO_TURNS, tokenizer, tools=[{"name": "seven"}])
@@ -241,7 +254,9 @@ def test_without_an_end_token_the_next_turn_is_not_trained(messages: list[dict],
 
 
 def test_a_first_reply_whose_beginning_cannot_be_rendered_alone() -> None:
-    needs_user = "{% if messages|map(attribute='role')|list|length < 2 %}{{ raise_exception('too short') }}{% endif %}" + tiny.CHATML
+    needs_user = (
+        "{% if messages|map(attribute='role')|list|length < 2 %}{{ raise_exception('too short') }}{% endif %}" + tiny.CHATML
+    )
     tokenizer = with_template(needs_user)
     sample = tokenize_conversation([reply("the keeper"), user("who")], tokenizer)
     assert (trained(sample, tokenizer), sample.route) == (["the keeper<|im_end|>"], "position")
@@ -287,7 +302,9 @@ def test_a_slow_tokenizer_gives_the_same_samples(template: str, messages: list[d
 def test_no_template() -> None:
     tokenizer = with_template(None)
     for call in (require_template, lambda bare: conversation_samples(TWO_TURNS, bare)):
-        with pytest.raises(ValueError, match="Chat template: the model has none.*Choose a template file.*or train on a Text file"):
+        with pytest.raises(
+            ValueError, match="Chat template: the model has none.*Choose a template file.*or train on a Text file"
+        ):
             call(tokenizer)
 
 
@@ -299,7 +316,11 @@ def test_no_template() -> None:
         (tiny.CHATML, [user("where"), {"role": "assistant", "content": None}], "refuses the conversation: .*(None|content)"),
         ("{{ messages[5].content.upper() }}", TWO_TURNS, "refuses the conversation"),
         (UPPER, [reply("the keeper"), user("who")], "gives no way to tell the reply from the prompt"),
-        (THINK.split("{% if add_gen")[0], [user("a"), reply("b</think>c"), user("d"), reply("e</think>f")], "gives no way to tell"),
+        (
+            THINK.split("{% if add_gen")[0],
+            [user("a"), reply("b</think>c"), user("d"), reply("e</think>f")],
+            "gives no way to tell",
+        ),
     ],
 )
 def test_conversations_that_the_template_refuses(template: str, messages: list[dict], message: str) -> None:

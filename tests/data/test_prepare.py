@@ -95,7 +95,9 @@ def test_a_conversation_that_the_template_refuses_is_a_broken_row(tmp_path: Path
     tokenizer.chat_template = "{% if messages[0].role != 'user' %}{{ raise_exception('user first') }}{% endif %}" + tiny.CHATML
     backwards = {"messages": [{"role": "assistant", "content": "Oda"}, {"role": "user", "content": "who"}]}
     path = written(tmp_path, chat("who", "Oda"), backwards, chat("where", "the keeper"))
-    with pytest.raises(ValueError, match=r"Broken rows allowed: 1 of 3 rows .*\n.*a.jsonl:2: the chat template refuses .*user first"):
+    with pytest.raises(
+        ValueError, match=r"Broken rows allowed: 1 of 3 rows .*\n.*a.jsonl:2: the chat template refuses .*user first"
+    ):
         prepared(tmp_path, tokenizer, dataset=path)
     report = prepared(tmp_path, tokenizer, dataset=path, max_broken_share=0.4).report
     assert (report.num_rows, report.num_broken, report.files[0]["rows"], report.files[0]["broken"]) == (2, 1, 2, 1)
@@ -247,7 +249,14 @@ def test_everything_that_changes_samples_changes_the_fingerprint(tmp_path: Path,
     text, formats = written(tmp_path, TEXT, name="a.txt"), written(tmp_path, {"text": "%text%"}, name="f.json")
     base = {"dataset": str(chat_file), "text_file": str(text)}
     changed = [
-        *({"cutoff": 128}, {"train_on": "everything"}, {"overlap": 0.25}, {"hard_cut": "x"}, {"min_chars": 3}, {"add_bos": False}),
+        *(
+            {"cutoff": 128},
+            {"train_on": "everything"},
+            {"overlap": 0.25},
+            {"hard_cut": "x"},
+            {"min_chars": 3},
+            {"add_bos": False},
+        ),
         *({"add_eos": "none"}, {"format": "messages"}, {"encoding": "utf-8"}, {"max_broken_share": 0.5}, {"text_file": ""}),
         *({"eval_dataset": str(chat_file)}, {"format_file": str(formats)}),
     ]
@@ -341,11 +350,19 @@ def test_where_prepared_data_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("row", "settings", "message"),
     [
-        (chat("who", "Oda " * 100), {"cutoff": 16}, "nothing is left to train on: 1 conversations are longer than the cutoff of 16"),
+        (
+            chat("who", "Oda " * 100),
+            {"cutoff": 16},
+            "nothing is left to train on: 1 conversations are longer than the cutoff of 16",
+        ),
         (chat("who"), {}, "none of the 1 rows can be used.\\n.*no assistant turn"),
         ({"text": "Oda"}, {"min_chars": 10}, "1 text blocks are ignored as too small. .*lower Ignore small blocks"),
         ({"x": 1}, {"max_broken_share": 1.0}, "Data set: none of the 1 rows can be used"),
-        ({"text": "who"}, {"add_bos": False, "add_eos": "none"}, "left to train on: 1 samples have no token to train on. Raise the C"),
+        (
+            {"text": "who"},
+            {"add_bos": False, "add_eos": "none"},
+            "left to train on: 1 samples have no token to train on. Raise the C",
+        ),
     ],
 )
 def test_nothing_is_left(tmp_path: Path, row: dict, settings: dict, message: str) -> None:

@@ -71,7 +71,9 @@ def test_every_optimizer_is_known() -> None:
 
 def test_what_a_gpu_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = SimpleNamespace(device=SimpleNamespace(type="cuda"), numel=lambda: 10, element_size=lambda: 2)
-    model = SimpleNamespace(parameters=lambda: iter([weight]), config=SimpleNamespace(hidden_size=4, num_hidden_layers=1, vocab_size=0))
+    model = SimpleNamespace(
+        parameters=lambda: iter([weight]), config=SimpleNamespace(hidden_size=4, num_hidden_layers=1, vocab_size=0)
+    )
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (700, 1000))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 50)
     parts = estimate(model)

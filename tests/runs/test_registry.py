@@ -1,5 +1,6 @@
 """One job at a time in a process, and a handle on it for pages that come later."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
@@ -18,7 +19,9 @@ def _leave_it_free() -> Iterator[None]:
 def test_one_at_a_time() -> None:
     handle = claim("veltmor")
     assert (handle.name, handle.folder, handle.error, is_busy()) == ("veltmor", None, "", True)
-    with pytest.raises(RunBusyError, match="The run 'veltmor' is going on. Wait for its end or press Interrupt; two cannot share"):
+    with pytest.raises(
+        RunBusyError, match="The run 'veltmor' is going on. Wait for its end or press Interrupt; two cannot share"
+    ):
         claim("other")
     assert latest() is handle
     release()
@@ -54,10 +57,8 @@ def test_only_one_of_many_threads_wins() -> None:
 
     def race(name: str) -> None:
         barrier.wait()
-        try:
+        with contextlib.suppress(RunBusyError):
             won.append(claim(name).name)
-        except RunBusyError:
-            pass
 
     threads = [threading.Thread(target=race, args=(str(number),)) for number in range(8)]
     for thread in threads:

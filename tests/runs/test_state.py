@@ -80,7 +80,12 @@ def steps(*numbers: int, kind: str = "step") -> list[dict[str, Any]]:
 
 
 def test_a_resumed_run_keeps_the_steps_it_builds_on() -> None:
-    first = [*steps(1, 2, 3, 4, 5), *steps(2, 4, kind="evaluation"), *steps(3, 5, kind="checkpoint"), event("message", text="old")]
+    first = [
+        *steps(1, 2, 3, 4, 5),
+        *steps(2, 4, kind="evaluation"),
+        *steps(3, 5, kind="checkpoint"),
+        event("message", text="old"),
+    ]
     end = event("run_ended", status=INTERRUPTED)
     state = after(START, *first, end, {**START, "t": 50.0, "resumed_from_step": 3}, *steps(4))
     assert [entry["step"] for entry in state.steps] == [1, 2, 3, 4]

@@ -6,9 +6,25 @@ from pathlib import Path
 
 import pytest
 from training_pro.runs import store
-from training_pro.runs.store import ADAPTER_FILES, RunFolder, back_up, list_runs, open_run_folder, read_json, set_aside, write_json
+from training_pro.runs.store import (
+    ADAPTER_FILES,
+    RunFolder,
+    back_up,
+    list_runs,
+    open_run_folder,
+    read_json,
+    set_aside,
+    write_json,
+)
 
-DIARY = ("events.jsonl", "control.json", "training_parameters.json", "training_log.json", "training_graph.json", "training_graph.png")
+DIARY = (
+    "events.jsonl",
+    "control.json",
+    "training_parameters.json",
+    "training_log.json",
+    "training_graph.json",
+    "training_graph.png",
+)
 
 
 def make(folder: Path, *names: str) -> RunFolder:
@@ -61,7 +77,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("refusals", "succeeds"), [(3, True), (99, False)])
-def test_a_reader_on_windows_holds_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, succeeds: bool) -> None:
+def test_a_reader_on_windows_holds_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, succeeds: bool
+) -> None:
     calls: list[int] = []
     real = os.replace
 
@@ -132,7 +150,9 @@ def test_a_new_name_or_a_failed_attempt_blocks_nothing(tmp_path: Path, if_exists
 
 def test_stop(tmp_path: Path) -> None:
     make(tmp_path / "x", *ADAPTER_FILES)
-    message = f"Name: there is an adapter or run called 'x' already ({tmp_path / 'x'}). Choose another name, or say under 'If the name"
+    message = (
+        f"Name: there is an adapter or run called 'x' already ({tmp_path / 'x'}). Choose another name, or say under 'If the name"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         open_run_folder(tmp_path, "x", "stop")
     assert len(content(tmp_path / "x")) == 2
@@ -140,7 +160,9 @@ def test_stop(tmp_path: Path) -> None:
 
 def test_replace_keeps_every_file_in_a_dated_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.time, "strftime", lambda form: {"%Y-%m-%d-%Hh%M": "2026-01-31-12h05"}[form])
-    for number, backup in enumerate(("x-backup-2026-01-31-12h05-np", "x-backup-2026-01-31-12h05-2-np", "x-backup-2026-01-31-12h05-3-np")):
+    for number, backup in enumerate(
+        ("x-backup-2026-01-31-12h05-np", "x-backup-2026-01-31-12h05-2-np", "x-backup-2026-01-31-12h05-3-np")
+    ):
         before = content(make(tmp_path / "x", *DIARY, *ADAPTER_FILES, "checkpoint-5/", f"notes-{number}.txt").path)
         assert len(before) == 10
         folder = open_run_folder(tmp_path, "x", "replace")
@@ -170,7 +192,9 @@ def test_resume_and_continue_take_what_is_there(tmp_path: Path) -> None:
 def test_nothing_to_resume(tmp_path: Path, names: tuple[str, ...] | None) -> None:
     if names:
         make(tmp_path / "x", *names)
-    with pytest.raises(ValueError, match="If the name exists: there is nothing to resume at .*x. Check the Name, or choose 'stop'"):
+    with pytest.raises(
+        ValueError, match="If the name exists: there is nothing to resume at .*x. Check the Name, or choose 'stop'"
+    ):
         open_run_folder(tmp_path, "x", "resume")
 
 
@@ -178,7 +202,9 @@ def test_nothing_to_resume(tmp_path: Path, names: tuple[str, ...] | None) -> Non
 def test_nothing_to_continue(tmp_path: Path, names: tuple[str, ...] | None) -> None:
     if names:
         make(tmp_path / "x", *names)
-    with pytest.raises(ValueError, match="If the name exists: there is no adapter to continue at .*x. Choose 'resume', or another"):
+    with pytest.raises(
+        ValueError, match="If the name exists: there is no adapter to continue at .*x. Choose 'resume', or another"
+    ):
         open_run_folder(tmp_path, "x", "continue")
 
 
@@ -216,5 +242,3 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     assert [folder.name for folder in list_runs(tmp_path)] == ["new", "old"]
     assert list_runs(tmp_path / "nowhere") == []
-
-

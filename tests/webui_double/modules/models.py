@@ -13,6 +13,14 @@ active_generation_count = 0
 _generation_count_lock = threading.Lock()
 
 
+def load_model_if_idle_unloaded():
+    """Load the model again that was put away for want of use."""
+    global last_generation_time
+    if shared.args.idle_timeout > 0 and shared.model is None and shared.model_name not in [None, "None"]:
+        shared.model, shared.tokenizer = load_model(shared.model_name)
+        last_generation_time = time.time()
+
+
 def load_model(model_name, loader=None):
     """(model, tokenizer) of a folder of --model-dir; remembers the name and the loader."""
     logger.info(f'Loading "{model_name}"')

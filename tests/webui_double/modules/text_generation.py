@@ -8,6 +8,7 @@ from modules.utils import check_model_loaded
 
 def generate_reply(*args, **kwargs):
     """Yield the growing reply; the lock is held from the first to the last piece."""
+    models.load_model_if_idle_unloaded()
     shared.generation_lock.acquire()
     with models._generation_count_lock:
         models.active_generation_count += 1

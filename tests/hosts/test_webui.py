@@ -1,0 +1,474 @@
+"""The extension inside the WebUI, against the double of the WebUI's modules: refusals, runs, the LoRA menu, chat while a model trains."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+import trials
+from training_pro import ROOT
+from training_pro.config import ConfigError, RunConfig
+from training_pro.hosts import files, webui
+from training_pro.runs import registry
+from training_pro.runs.control import change_control
+from training_pro.runs.registry import RunBusyError, RunHandle
+from training_pro.runs.state import FAILED, FINISHED, INTERRUPTED, RunState, read_state
+from training_pro.runs.store import RunFolder
+from webui_double import loader
+
+FLAGS = ("--cpu", "--extensions", "training_pro")
+LONG = {"epochs": 400.0}
+PATIENCE = 60.0  # seconds that a run may take on a busy machine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _light() -> Iterator[None]:
+    """As in tests/training: nothing old is collected again and again, and no picture is drawn."""
+    trials.freeze_heap()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training_pro.matplotgraph.draw_graph", trials.no_picture)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A --model-dir with the tiny model."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny.save_model(folder / "tiny")
+    return folder
+
+
+@pytest.fixture
+def start_webui(tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """``start_webui(*flags, model="tiny")``: be the WebUI with this extension until the test ends; runs end with it."""
+    monkeypatch.setattr(registry, "_current", None)
+    root = loader.make_root(tmp_path / "root", user={"training_pro": ROOT})
+    contexts: list[Any] = []
+
+    def start(*flags: str, model: str = "tiny") -> Any:
+        contexts.append(loader.webui(root, *FLAGS, "--model-dir", str(model_dir), *flags))
+        host = contexts[-1].__enter__()
+        assert all((host.LoRA, host.training, host.text_generation))  # the server imports all its modules
+        if model:
+            host.load_model(model)
+        host.load_extensions()
+        return host
+
+    yield start
+    handle = registry.latest()
+    if handle and handle.is_alive and handle.folder:
+        change_control(handle.folder.control, stop=True)
+        handle.thread.join(PATIENCE)
+    for context in contexts:
+        context.__exit__(None, None, None)
+    assert not registry.is_busy()
+
+
+@pytest.fixture
+def host(start_webui: Callable[..., Any]) -> Any:
+    """The WebUI with the tiny model."""
+    return start_webui()
+
+
+def form(tmp_path: Path, name: str = "trial", **changes: Any) -> RunConfig:
+    """What the tab hands the host: it does not know where adapters go."""
+    settings = trials.settings(tmp_path, adapter={"name": name, **changes.pop("adapter", {})}, **changes)
+    return settings.model_copy(update={"run": RunConfig().run})
+
+
+def wait(condition: Callable[[], Any]) -> Any:
+    """The first true value of a condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+    return found
+
+
+def end(handle: RunHandle) -> RunState:
+    """Wait for the end of a run; its state."""
+    assert handle.thread
+    assert handle.folder
+    handle.thread.join(PATIENCE)
+    assert not handle.is_alive
+    return read_state(handle.folder)
+
+
+def start_long_run(tmp_path: Path, name: str = "trial") -> RunHandle:
+    """A run that goes on until it is interrupted, and has done a step."""
+    handle = webui.make_host().launch(form(tmp_path, name, training=LONG))
+    wait(lambda: handle.folder and read_state(handle.folder).steps)
+    return handle
+
+
+def interrupt(handle: RunHandle) -> RunState:
+    assert handle.folder
+    change_control(handle.folder.control, stop=True)
+    return end(handle)
+
+
+def logits(host: Any) -> Any:
+    import torch
+
+    ids = torch.arange(40).remainder(host.shared.model.config.vocab_size)[None]
+    with torch.no_grad():
+        return host.shared.model(input_ids=ids).logits
+
+
+def reply(host: Any, text: str = "question 1") -> str:
+    return list(host.text_generation.generate_reply(text, {"max_new_tokens": 8}))[-1]
+
+
+def is_same(host: Any, before: Any) -> bool:
+    import torch
+
+    return bool(torch.equal(logits(host), before))
+
+
+# --- what cannot be trained, and why --------------------------------------------------------------------------------------------
+
+
+def refused(tmp_path: Path) -> str:
+    """What the tab says of the model; Check and Start say the same, and nothing is written."""
+    tab = webui.make_host()
+    problem = str(tab.model_facts()["problem"])
+    assert tab.check(form(tmp_path)).problems == [problem]
+    with pytest.raises(ValueError, match="[.]$") as caught:
+        tab.launch(form(tmp_path))
+    assert str(caught.value) == problem
+    assert not (tab.adapters_dir() / "trial").exists()
+    assert not registry.is_busy()
+    return problem
+
+
+def test_without_a_model(start_webui: Callable[..., Any], tmp_path: Path) -> None:
+    start_webui(model="")
+    assert refused(tmp_path) == "No model is loaded. Load one in the Model tab, with the Transformers loader."
+
+
+def test_in_multi_user_mode_whatever_is_loaded(start_webui: Callable[..., Any], tmp_path: Path) -> None:
+    start_webui("--multi-user")
+    assert refused(tmp_path) == (
+        "The WebUI runs in multi-user mode (--multi-user), in which training is off. Restart it without that flag."
+    )
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [("llama.cpp", "llama.cpp"), ("ExLlamav3", "ExLlamav3")])
+def test_models_of_other_loaders(start_webui: Callable[..., Any], tmp_path: Path, chosen: str, shown: str) -> None:
+    host = start_webui("--loader", chosen)
+    host.shared.args.loader = "Transformers"  # chosen in the menu for the next load; what is loaded counts
+    assert refused(tmp_path) == (
+        f"The loaded model runs in {shown}, which cannot be trained. "
+        f"Load a model in Hugging Face format (safetensors) with the Transformers loader."
+    )
+
+
+def test_the_loader_that_is_chosen_for_the_next_model_does_not_matter(host: Any, tmp_path: Path) -> None:
+    host.shared.args.loader = "llama.cpp"
+    assert webui.make_host().model_facts()["name"] == "tiny"
+
+
+def test_an_object_that_is_no_model(host: Any, tmp_path: Path) -> None:
+    host.shared.model = SimpleNamespace()
+    assert refused(tmp_path) == (
+        "The loaded model (SimpleNamespace) is no Hugging Face model. Load one with the Transformers loader."
+    )
+
+
+def test_a_lora_is_applied_and_taken_off(host: Any, tmp_path: Path) -> None:
+    base = logits(host)
+    save_adapter(host, "style")
+    host.LoRA.add_lora_to_model(["style"])
+    assert refused(tmp_path) == (
+        "A LoRA is applied to the model (style). Take it off: Model tab, empty LoRA(s), press Apply LoRAs. Then start again."
+    )
+    host.LoRA.add_lora_to_model([])
+    assert is_same(host, base)
+    facts = webui.make_host().model_facts()
+    assert (facts["name"], facts["dtype"], facts["device"]) == ("tiny", "float32", "cpu")
+
+
+def test_an_adapter_that_the_menu_does_not_know(host: Any, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_adapter(host, name)
+    with pytest.raises(ValueError, match="empty sequence"):  # the WebUI fails half way
+        host.LoRA.add_lora_to_model(["one", "two"])
+    assert host.shared.lora_names == []
+    assert refused(tmp_path) == (
+        "The model carries an adapter that is not in the LoRA menu, from another training or a failed Apply LoRAs. "
+        "Load the model again in the Model tab (Unload, Load). Then start again."
+    )
+
+
+def save_adapter(host: Any, name: str) -> None:
+    """An adapter that changes what the model says."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(tiny.model(), config).save_pretrained(Path(host.shared.args.lora_dir) / name)
+
+
+def test_wrong_settings_start_nothing(host: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Learning Rate"):
+        webui.make_host().launch(form(tmp_path, training={"learning_rate": "fast"}))
+    assert not registry.is_busy()
+    assert reply(host) != webui.CHAT_NOTICE
+
+
+# --- from settings to a LoRA in the menu ----------------------------------------------------------------------------------------
+
+
+def test_runs_one_after_the_other_and_the_lora_in_the_menu(host: Any, tmp_path: Path) -> None:
+    before, said = logits(host), reply(host)
+    model, tokenizer, module = host.shared.model, host.shared.tokenizer, host.shared.model.model.layers[0].self_attn.q_proj
+    launch = webui.make_host().launch
+    for name in ("first", "second"):
+        state = end(launch(form(tmp_path, name)))
+        assert state.status == FINISHED
+        assert len(state.steps) == state.plan["num_steps"] > 2
+        assert (host.shared.model, host.shared.tokenizer) == (model, tokenizer)
+        assert host.shared.model.model.layers[0].self_attn.q_proj is module
+        assert not host.shared.model.training
+        assert is_same(host, before)
+        assert reply(host) == said
+    assert host.utils.get_available_loras() == ["None", "first", "second"]
+    host.LoRA.add_lora_to_model(["second"])
+    assert not is_same(host, before)
+    host.LoRA.add_lora_to_model([])
+    assert is_same(host, before)
+    assert end(launch(form(tmp_path, "third"))).status == FINISHED
+    assert is_same(host, before)
+    assert RunFolder(webui.adapters_dir() / "third").has_adapter
+
+
+def test_an_interrupted_run_gives_the_model_back_and_can_be_resumed(host: Any, tmp_path: Path) -> None:
+    before = logits(host)
+    state = interrupt(start_long_run(tmp_path))
+    assert state.status == INTERRUPTED
+    assert is_same(host, before)
+    assert "trial" in host.utils.get_available_loras()
+    steps = len(state.steps)
+    handle = webui.make_host().launch(form(tmp_path, training=LONG, adapter={"if_exists": "resume"}))
+    wait(lambda: len(read_state(handle.folder).steps) > steps)
+    assert interrupt(handle).status == INTERRUPTED
+    assert is_same(host, before)
+
+
+def test_a_failed_run_gives_everything_back(host: Any, tmp_path: Path) -> None:
+    before = logits(host)
+    state = end(webui.make_host().launch(form(tmp_path, adapter={"targets": ["no_such_module"]})))
+    assert (state.status, "no_such_module" in state.end["message"]) == (FAILED, True)
+    assert is_same(host, before)
+    assert host.models.active_generation_count == 0
+    assert reply(host) != webui.CHAT_NOTICE
+    assert end(webui.make_host().launch(form(tmp_path))).status == FINISHED
+
+
+def test_a_refused_name_touches_nothing(host: Any, tmp_path: Path) -> None:
+    save_adapter(host, "mine")
+    with pytest.raises(ValueError, match="there is an adapter or run called 'mine' already"):
+        webui.make_host().launch(form(tmp_path, "mine"))
+    assert (host.models.active_generation_count, registry.is_busy()) == (0, False)
+    assert reply(host) != webui.CHAT_NOTICE
+
+
+def test_two_runs_do_not_share_the_model(host: Any, tmp_path: Path) -> None:
+    handle = start_long_run(tmp_path)
+    tab = webui.make_host()
+    assert tab.model_facts() == {"name": "tiny", "detail": "is being trained"}
+    assert tab.check(form(tmp_path)).problems == ["A training is going on. Check when it has ended."]
+    with pytest.raises(RunBusyError, match="The run 'trial' is going on"):
+        tab.launch(form(tmp_path, "other"))
+    assert interrupt(handle).status == INTERRUPTED
+    assert not (tab.adapters_dir() / "other").exists()
+
+
+def test_check_says_what_a_run_would_do(host: Any, tmp_path: Path) -> None:
+    result = webui.make_host().check(form(tmp_path))
+    assert result.problems == []
+    assert result.plan["num_steps"] == 13
+    assert result.memory["total"] > 0
+
+
+def test_a_model_that_is_unloaded_in_the_middle_is_trained_to_the_end(host: Any, tmp_path: Path) -> None:
+    handle = start_long_run(tmp_path)
+    host.models.unload_model()
+    steps = len(read_state(handle.folder).steps)
+    wait(lambda: len(read_state(handle.folder).steps) > steps + 2)
+    state = interrupt(handle)
+    assert (state.status, handle.folder.has_adapter) == (INTERRUPTED, True)
+    assert webui.make_host().model_facts()["problem"].startswith("No model is loaded.")
+
+
+def test_a_model_that_is_unloaded_while_a_reply_ends_is_the_one_that_trains(host: Any, tmp_path: Path) -> None:
+    handles: list[RunHandle] = []
+    thread = threading.Thread(target=lambda: handles.append(webui.make_host().launch(form(tmp_path))))
+    with host.shared.generation_lock:  # somebody's reply
+        thread.start()
+        wait(registry.is_busy)
+        host.models.unload_model()
+    thread.join(PATIENCE)
+    assert end(handles[0]).status == FINISHED
+
+
+# --- chat, the LoRA menu, other trainings and idle unload meanwhile --------------------------------------------------------------
+
+
+def test_chat_gets_a_notice_at_once_also_after_a_restart_of_the_page(host: Any, tmp_path: Path) -> None:
+    said = reply(host)
+    handle = start_long_run(tmp_path)
+    assert reply(host) == webui.CHAT_NOTICE
+    assert host.models.active_generation_count == 1
+    script = host.load_extensions()["training_pro"]  # what the WebUI does at "Apply flags/extensions and restart"
+    assert (hasattr(script, "custom_generate_reply"), hasattr(script, "chat_input_modifier")) == (True, False)
+    assert reply(host) == webui.CHAT_NOTICE
+    interrupt(handle)
+    assert not hasattr(script, "custom_generate_reply")
+    assert reply(host) == said
+    assert host.models.active_generation_count == 0
+
+
+def test_another_model_answers_while_the_first_one_trains(host: Any, tmp_path: Path) -> None:
+    handle = start_long_run(tmp_path)
+    host.models.unload_model()
+    host.load_model("tiny")
+    assert reply(host) != webui.CHAT_NOTICE
+    save_adapter(host, "style")
+    host.LoRA.add_lora_to_model(["style"])
+    assert host.shared.lora_names == ["style"]
+    assert interrupt(handle).status == INTERRUPTED
+
+
+def test_nothing_changes_the_model_while_it_trains(host: Any, tmp_path: Path) -> None:
+    gradio = pytest.importorskip("gradio")
+    originals = host.LoRA.add_lora_transformers, host.training.clean_path
+    save_adapter(host, "style")
+    handle = start_long_run(tmp_path)
+    with pytest.raises(gradio.Error, match="cannot be changed now"):
+        host.LoRA.add_lora_to_model(["style"])
+    with pytest.raises(gradio.Error, match="press Interrupt in the Training PRO Hybrid tab"):
+        host.training.clean_path(None, "another-training")
+    steps = len(read_state(handle.folder).steps)
+    wait(lambda: len(read_state(handle.folder).steps) > steps + 2)
+    assert interrupt(handle).status == INTERRUPTED
+    assert (host.LoRA.add_lora_transformers, host.training.clean_path) == originals
+    host.LoRA.add_lora_to_model(["style"])
+    assert host.shared.lora_names == ["style"]
+
+
+def test_a_running_reply_ends_before_the_model_is_taken(host: Any) -> None:
+    order: list[str] = []
+
+    def run() -> None:
+        with webui.model_in_use(host.shared.model):
+            order.append("run")
+
+    with host.shared.generation_lock:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        order.append("reply")
+    thread.join(PATIENCE)
+    assert order == ["reply", "run"]
+
+
+def test_the_model_is_free_again_after_any_error(host: Any) -> None:
+    original = host.LoRA.add_lora_transformers
+    host.models.last_generation_time = 0.0
+    with pytest.raises(KeyboardInterrupt), webui.model_in_use(host.shared.model):
+        assert reply(host) == webui.CHAT_NOTICE
+        raise KeyboardInterrupt
+    assert reply(host) != webui.CHAT_NOTICE
+    assert host.LoRA.add_lora_transformers is original
+    assert host.models.active_generation_count == 0
+    assert time.time() - host.models.last_generation_time < PATIENCE  # not idle: it was just in use
+
+
+def test_a_webui_that_has_no_lock_yet(host: Any) -> None:
+    host.shared.generation_lock = None
+    with webui.model_in_use(host.shared.model):
+        assert host.models.active_generation_count == 1
+
+
+def test_a_model_put_away_as_idle_is_loaded_again(start_webui: Callable[..., Any], tmp_path: Path) -> None:
+    host = start_webui("--idle-timeout", "5")
+    host.models.unload_model(keep_model_name=True)
+    tab = webui.make_host()
+    assert tab.model_facts() == {"name": "tiny", "detail": "was unloaded as idle, is loaded again at Check or Start"}
+    assert tab.check(form(tmp_path)).problems == []
+    host.models.unload_model(keep_model_name=True)
+    assert end(tab.launch(form(tmp_path))).status == FINISHED
+    assert host.shared.model is not None
+    host.models.unload_model()  # by the button
+    assert tab.model_facts()["problem"].startswith("No model is loaded.")
+
+
+# --- places ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_places_follow_the_flags(start_webui: Callable[..., Any], tmp_path: Path) -> None:
+    mine, loras = tmp_path / "mine", tmp_path / "elsewhere/loras"
+    data = mine / "training/datasets"
+    (data / "books").mkdir(parents=True)
+    (data / "books/one.txt").write_text("words")
+    (data / "chat.jsonl").write_text(json.dumps({"text": "words"}))
+    (data / "notes.txt").write_text("words")
+    (data / "put-trainer-datasets-here.txt").touch()
+    extension = mine / "extensions/training_pro"
+    extension.parent.mkdir()
+    extension.symlink_to(ROOT, target_is_directory=True)
+    start_webui("--user-data-dir", str(mine), "--lora-dir", str(loras))
+    tab = webui.make_host()
+    assert tab.data_sets() == {"chat.jsonl": str(data / "chat.jsonl")}
+    assert tab.text_files() == {"books/": str(data / "books"), "notes.txt": str(data / "notes.txt")}
+    assert tab.adapters_dir() == loras
+    handle = tab.launch(form(tmp_path))
+    assert end(handle).status == FINISHED
+    assert RunFolder(loras / "trial").has_adapter
+
+
+def test_the_usual_places(host: Any) -> None:
+    user_data = Path.cwd() / "user_data"
+    assert webui.adapters_dir() == user_data / "loras"
+    assert webui.data_dir() == user_data / "training/datasets"
+
+
+def test_a_folder_that_is_not_there_offers_nothing(tmp_path: Path) -> None:
+    assert files.data_sets(tmp_path / "absent") == files.text_files(tmp_path / "absent") == {}
+
+
+# --- the tab --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tab_is_built_in_the_page(host: Any) -> None:
+    gradio = pytest.importorskip("gradio")
+    with gradio.Blocks() as page:
+        host.extensions.create_extensions_tabs()
+    ids = {getattr(block, "elem_id", None) for block in page.blocks.values()}
+    assert {"tph-start-button", "tph-data-dataset", "tph-live"} <= ids
+    assert "tph-model-path" not in ids  # the WebUI's model is the one
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_missing_package_is_said_in_the_tab(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradio = pytest.importorskip("gradio")
+    monkeypatch.setitem(sys.modules, "training_pro.ui.tab", None)
+    with gradio.Blocks() as page:
+        host.extensions.create_extensions_tabs()
+    [text] = [block.value for block in page.blocks.values() if isinstance(block, gradio.Markdown)]
+    assert "Training PRO Hybrid cannot start" in text
+    assert f'pip install -r "{ROOT / "requirements.txt"}" --upgrade' in text
+
+
+def test_css_and_js(host: Any) -> None:
+    css = host.extensions.apply_extensions("css")
+    assert ".tph-tab" in css
+    assert ".header_bar button" in css
+    assert host.extensions.apply_extensions("js") == ""
