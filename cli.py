@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not options.verbose:
+        _quiet_libraries()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -43,6 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _quiet_libraries() -> None:
+    """Libraries tell users what is meant for their programmers; ``-v`` shows it."""
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,7 +135,9 @@ def run_train(options: argparse.Namespace) -> int:
 
     display = TrainingDisplay(visible=_is_main())
     if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ:
-        _say("note: accelerate launch --cpu starts one process only; for several on CPUs take torchrun --nproc_per_node or --multi_gpu")
+        _say(
+            "note: accelerate launch --cpu starts one process only; for several on CPUs take torchrun --nproc_per_node or --multi_gpu"
+        )
     _say("Starting (the libraries take some seconds to load) ...")
     from .training.job import run_job
     from .training.ranks import leave

@@ -194,8 +194,7 @@ class HybridBatchSampler:
             if start >= position + num_batches:
                 position += num_batches
                 continue
-            for batch in self.epoch_batches(epoch)[max(0, start - position) :]:
-                yield batch
+            yield from self.epoch_batches(epoch)[max(0, start - position) :]
             position += num_batches
 
     def state_dict(self, batches_done: int) -> dict[str, Any]:

@@ -172,6 +172,20 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+@contextmanager
+def quiet_progress() -> Iterator[None]:
+    """transformers' own progress bars off, for a while: they would stand between ours."""
+    from transformers.utils import logging as transformers_logging
+
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()
+
+
 def load_base_model(folder: Path, dtype: str = "auto") -> tuple[Any, Any]:
     """Load model and tokenizer from a Hugging Face folder, without any network.
 
@@ -185,7 +199,8 @@ def load_base_model(folder: Path, dtype: str = "auto") -> tuple[Any, Any]:
     device = best_device()
     chosen: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=chosen, local_files_only=True)
+        with quiet_progress():
+            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=chosen, local_files_only=True)
     except _loading_errors() as error:
         raise ValueError(f"Model: {folder} cannot be loaded: {error} Choose a complete Hugging Face model folder.") from error
     model.to(torch.device(device))  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ Price: the first call takes half a minute to two minutes, 1.3 GB of memory and 2
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -18,11 +17,12 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .. import ROOT
+from ..train_utils import quiet_progress
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def convert(gguf_file: Path, folder: Path, progress: Progress) -> None:
 
     bfloat16 is what the model was published in; the rounding is far below that of the file's 4 bits.
     """
-    with _no_foreign_bars():
+    with quiet_progress():
         progress(0.0, "reading the tokenizer (up to half a minute)")
         tokenizer = _read_tokenizer(gguf_file)
         progress(0.3, "reading the weights (up to a minute)")
@@ -185,20 +185,6 @@ def convert(gguf_file: Path, folder: Path, progress: Progress) -> None:
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
     progress(1.0, "done")
-
-
-@contextlib.contextmanager
-def _no_foreign_bars() -> Iterator[None]:
-    """Keep transformers' progress bars out of ours, and leave its setting as it was."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _read_tokenizer(gguf_file: Path) -> Any:

@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from .. import ROOT
 from ..runs import registry
+from ..runs.control import read_control
+from ..runs.events import EventWriter
 
 logger = logging.getLogger("training_pro")
 
 params: dict[str, Any] = {"display_name": "Training PRO Hybrid", "is_tab": True}
 
-CHAT_NOTICE = (
-    "*A training is going on with this model, so it cannot answer now. Wait for its end or press Interrupt in the Training PRO Hybrid tab.*"
-)
+CHAT_NOTICE = "*A training is going on with this model, so it cannot answer now. Wait for its end or press Interrupt in the Training PRO Hybrid tab.*"
 CHANGE_NOTICE = (
     "A training is going on with this model, so it cannot be changed now. "
     "Wait for its end or press Interrupt in the Training PRO Hybrid tab, then try again."
@@ -180,8 +181,7 @@ def _load_if_idle() -> None:
     from modules import models
 
     if _is_unloaded_as_idle() and not registry.is_busy():
-        with _no_reply_running():
-            models.load_model_if_idle_unloaded()
+        models.load_model_if_idle_unloaded()
 
 
 def _with_host_places(config: Any) -> Any:
@@ -206,8 +206,8 @@ def _launch(config: Any) -> registry.RunHandle:
     if problem:
         raise ValueError(problem)
     config = _with_host_places(config)
-    model, tokenizer = shared.model, shared.tokenizer  # own references: Unload must not pull them away
-    return start_run(config, lambda: (model, tokenizer), around=lambda: model_in_use(model))
+    use = ModelUse(shared.model, shared.tokenizer)
+    return start_run(config, use.take, around=lambda: use)
 
 
 def _check(config: Any) -> Any:
@@ -226,6 +226,7 @@ def _check(config: Any) -> Any:
 
 # --- keeping others away from a model in training ------------------------------------------------------------------------------
 
+POLL_SECONDS = 0.5  # how often a run that waits for a reply looks whether the user stops it
 _models_in_use: list[Any] = []  # the model of the running training; never more than one
 
 
@@ -254,19 +255,6 @@ def _is_shared_model_in_use() -> bool:
 
 def _notice(*args: Any, **kwargs: Any) -> Iterator[str]:
     yield CHAT_NOTICE
-
-
-@contextmanager
-def _no_reply_running() -> Iterator[None]:
-    """Hold the WebUI's generation lock for a moment, so that no reply is being written."""
-    from modules import shared
-
-    lock = getattr(shared, "generation_lock", None)
-    if lock is None:
-        yield
-        return
-    with lock:
-        yield
 
 
 def _count_as_active(change: int) -> None:
@@ -309,19 +297,55 @@ def _refusing(original: Callable[..., Any]) -> Callable[..., Any]:
     return refuse
 
 
-@contextmanager
-def model_in_use(model: Any) -> Iterator[None]:
-    """For the time of a run: running replies end first, later ones get a notice, and the model is neither changed nor unloaded as idle.
+class ModelUse:
+    """The WebUI's model for the time of a run.
 
-    Args:
-        model: the model that the run borrows.
+    From `take` to the end of the ``with`` statement chat requests get a notice, the model cannot be changed, and it is not unloaded
+    as idle. It holds its own references, so that an unload by the user does not end the run.
     """
-    with _no_reply_running():
-        _models_in_use.append(model)
-        _count_as_active(+1)
-    try:
-        with _changes_refused():
-            yield
-    finally:
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._held = ExitStack()
+
+    def __enter__(self) -> ModelUse:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def take(self) -> tuple[Any, Any]:
+        """Model and tokenizer, once the reply that is being written has ended; at once, and not in use, if the user stops the run."""
+        from modules import shared
+
+        lock = getattr(shared, "generation_lock", None) or threading.Lock()
+        if _acquire(lock):
+            try:
+                _models_in_use.append(self._model)
+                _count_as_active(+1)
+                self._held.callback(self._give_back)
+                self._held.enter_context(_changes_refused())
+            finally:
+                lock.release()
+        return self._model, self._tokenizer
+
+    @staticmethod
+    def _give_back() -> None:
         _count_as_active(-1)
         _models_in_use.clear()
+
+
+def _acquire(lock: threading.Lock) -> bool:
+    """Wait for a lock, with a word in the diary of the present run; False if the user stops that run meanwhile."""
+    if lock.acquire(timeout=POLL_SECONDS):
+        return True
+    handle = registry.latest()
+    if handle and handle.folder:
+        diary = EventWriter(handle.folder.events)
+        diary("stage", stage="loading", detail="waiting for the reply that is being written")
+        diary.close()
+    while not lock.acquire(timeout=POLL_SECONDS):
+        if handle and handle.folder and read_control(handle.folder.control).stop:
+            return False
+    return True

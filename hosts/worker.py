@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,6 +13,8 @@ from ..runs import registry
 from ..runs.registry import RunHandle
 from ..runs.store import RunFolder
 from .engine import import_engine, model_lock
+
+logger = logging.getLogger(__name__)
 
 LoadModel = Callable[[], tuple[Any, Any]]
 
@@ -50,13 +53,20 @@ def start_run(config: RunConfig, load_model: LoadModel, *, around: Callable[[], 
                 import_engine().run_job(config, load, on_folder=on_folder)
         except BaseException as error:
             errors.append(error)
-            handle.error = str(error)
+            handle.error = str(error) or type(error).__name__
+            if handle.folder is not None:  # nobody waits for it any more
+                logger.exception("The run %s stopped on an unexpected error", handle.name)
         finally:
             registry.release()
             opened.set()
 
     handle.thread = threading.Thread(target=work, name=f"training {config.adapter.name}", daemon=True)
-    handle.thread.start()
+    try:
+        handle.thread.start()
+    except RuntimeError:  # no more threads
+        handle.thread = None
+        registry.release()
+        raise
     opened.wait()
     if errors and handle.folder is None:
         raise errors[0]

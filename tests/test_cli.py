@@ -58,7 +58,14 @@ def start(*arguments: Any, launcher: tuple[str, ...] = (), **more: str) -> subpr
 
 
 def test_train(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ["--set", "data.eval_share=0.2", "--set", 'samples.prompts=["where is the lighthouse"]', "--set", "max_new_tokens=3"]
+    overrides = [
+        "--set",
+        "data.eval_share=0.2",
+        "--set",
+        'samples.prompts=["where is the lighthouse"]',
+        "--set",
+        "max_new_tokens=3",
+    ]
     assert cli.main(["train", str(run_file), "--set", "epochs=1", *overrides]) == 0
     shown = capsys.readouterr().out
     folder = tmp_path / "loras/trial"
@@ -307,7 +314,10 @@ def test_accelerate_launch(run_file: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "loras/trial")
     assert folder.has_adapter
     assert [entry["step"] for entry in read_state(folder).steps] == [1, 2, 3, 4, 5, 6]
-    assert sorted(path.name for path in (folder.path / "checkpoint-6").glob("rng_state*")) == ["rng_state_0.pth", "rng_state_1.pth"]
+    assert sorted(path.name for path in (folder.path / "checkpoint-6").glob("rng_state*")) == [
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    ]
 
 
 def test_a_launcher_that_starts_one_process_only_is_told(

@@ -224,7 +224,7 @@ def test_progress_bars_of_transformers_are_set_back(shown, monkeypatch):
     from transformers.utils import logging as transformers_logging
 
     monkeypatch.setattr(transformers_logging, "_tqdm_active", shown)
-    with embedded_model._no_foreign_bars():
+    with embedded_model.quiet_progress():
         assert not transformers_logging.is_progress_bar_enabled()
     assert transformers_logging.is_progress_bar_enabled() is shown
 

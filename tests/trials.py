@@ -67,7 +67,9 @@ class Events(list[tuple[str, dict[str, Any]]]):
         return "\n".join(fields["text"] for fields in self.all("message"))
 
 
-def run(config: Any, model: Any = None, tokenizer: Any = None, *, stop_at: int = 0, events: Events | None = None) -> tuple[Any, Events]:
+def run(
+    config: Any, model: Any = None, tokenizer: Any = None, *, stop_at: int = 0, events: Events | None = None
+) -> tuple[Any, Events]:
     """Train; a stop is asked for right after step ``stop_at`` through the control file, as the page does."""
     from training_pro.runs.control import change_control
     from training_pro.training.job import run_job

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import train_utils
 from ..config import RunConfig
+from .errors import OutOfMemoryError, is_out_of_memory
 from .setup import plan_facts, prepare_run
 
 
@@ -37,9 +38,16 @@ def check_run(
             plan = plan_facts(config, setup)
     except (ValueError, OSError) as error:
         return CheckReport(problems=[str(error)])
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        memory = OutOfMemoryError.outside_steps("loading the model")
+        return CheckReport(problems=[f"{memory} {memory.remedy}"])
     warnings = list(setup.warnings)
     if setup.memory["total"] > setup.memory["available"] + setup.memory["weights"]:
-        warnings.append("This will probably not fit into memory: lower True Batch Size or the Cutoff, or use Gradient Checkpoint.")
+        warnings.append(
+            "This will probably not fit into memory: lower True Batch Size or the Cutoff, or use Gradient Checkpoint."
+        )
     report = setup.prepared.report.to_dict()
     return CheckReport([], warnings, report, plan, setup.memory, suggestions(config, report, plan))
 
@@ -52,7 +60,10 @@ def suggestions(config: RunConfig, report: dict[str, Any], plan: dict[str, Any])
     if not config.training.warmup_steps and not config.training.warmup_share:
         found["training.warmup_steps"] = (warmup, f"a tenth of the run ({num_steps} steps), at most one epoch and 100 steps")
     elif config.training.warmup_steps > per_epoch:
-        found["training.warmup_steps"] = (warmup, f"{config.training.warmup_steps} steps are more than the first epoch ({per_epoch})")
+        found["training.warmup_steps"] = (
+            warmup,
+            f"{config.training.warmup_steps} steps are more than the first epoch ({per_epoch})",
+        )
     if per_epoch > 200 and not config.checkpoints.save_every_steps:
         found["checkpoints.save_every_steps"] = (per_epoch // 2, "twice an epoch, so that little is lost if something happens")
     rounded = max(32, -(-longest // 32) * 32)

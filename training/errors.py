@@ -79,6 +79,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an exception means that another of the processes that train together is gone."""
+    return type(error).__name__ in ("DistBackendError", "DistNetworkError") or (
+        isinstance(error, RuntimeError) and "by peer" in str(error).lower()
+    )
+
+
 def forget_frames(error: BaseException) -> None:
     """Let go of what an exception's frames hold (the tensors of the failed step), down the whole chain of causes."""
     seen: set[int] = set()

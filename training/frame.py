@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..matplotgraph import save_graph
+from ..runs.checkpoints import find_checkpoints
 from ..runs.events import EventWriter
 from ..runs.state import FAILED, INTERRUPTED, RunReader
 from ..runs.store import RunFolder, write_json
-from .errors import InterruptedEarly, OutOfMemoryError, RunError, is_out_of_memory
+from .errors import InterruptedEarly, OutOfMemoryError, RunError, is_lost_process, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +101,18 @@ def end_by_error(outcome: Outcome, error: BaseException, stage: str) -> None:
         stage: what the run was doing.
     """
     if isinstance(error, KeyboardInterrupt | InterruptedEarly):
-        saved = " What was learned is saved; 'resume' goes on from the newest checkpoint." if outcome.adapter_saved else ""
+        saved = " What was learned is saved." if outcome.adapter_saved else ""
+        if find_checkpoints(outcome.folder):
+            saved += " 'resume' goes on from the newest checkpoint."
         outcome.end(INTERRUPTED, f"Interrupted by the user.{saved}")
     elif isinstance(error, RunError):
         outcome.end(FAILED, str(error), error.remedy)
     elif is_out_of_memory(error):
         memory = OutOfMemoryError.outside_steps(stage)
         outcome.end(FAILED, str(memory), memory.remedy)
+    elif is_lost_process(error):
+        logger.debug("The run failed", exc_info=error)
+        outcome.end(FAILED, "Another process of this run has ended.", "Look at what it said; then 'resume' goes on.")
     elif isinstance(error, ValueError | OSError):
         logger.debug("The run failed", exc_info=error)
         outcome.end(FAILED, str(error))

@@ -34,7 +34,11 @@ LoadModel = Callable[[], tuple[Any, Any]]
 
 
 def run_job(
-    config: RunConfig, load_model: LoadModel, *, listener: Listener | None = None, on_folder: Callable[[RunFolder], None] | None = None
+    config: RunConfig,
+    load_model: LoadModel,
+    *,
+    listener: Listener | None = None,
+    on_folder: Callable[[RunFolder], None] | None = None,
 ) -> Outcome:
     """Run a training to its end.
 
@@ -201,7 +205,7 @@ class _Run:
     def _answer(self, model: Any, tokenizer: Any, when: str) -> None:
         settings = self.config.samples
         if settings.prompts:
-            self.emit("stage", stage="sampling", detail=f"answering {len(settings.prompts)} prompts {when} the training")
+            self.emit("stage", stage="sampling", detail=f"answering the prompts {when} the training")
         for prompt, answer in answer_prompts(model, tokenizer, settings.prompts, settings.max_new_tokens):
             self.emit("sample", when=when, prompt=prompt, answer=answer)
             if when == "before":
@@ -251,7 +255,9 @@ class _Run:
             self.emit("message", level="warning", text=text + ", ".join(sorted(has.target_modules)))
         return peft_model
 
-    def _make_trainer(self, setup: RunSetup, peft_model: Any, tokenizer: Any, identity: dict[str, Any]) -> tuple[RunCallback, Any]:
+    def _make_trainer(
+        self, setup: RunSetup, peft_model: Any, tokenizer: Any, identity: dict[str, Any]
+    ) -> tuple[RunCallback, Any]:
         from .arguments import training_arguments
         from .trainer import PlannedTrainer
 
@@ -314,7 +320,10 @@ class _Run:
             trainer.model.zero_grad()
             train_utils.free_memory()
             self._rescue(trainer)
-            raise OutOfMemoryError(failed_step, trainer.plan.batch_size, self.config.data.cutoff) from None
+            memory = OutOfMemoryError(failed_step, trainer.plan.batch_size, self.config.data.cutoff)
+            if not self.ranks.is_main:  # the main process will only see that this one is gone
+                logger.error("Process %d: %s %s", self.ranks.index, memory, memory.remedy)
+            raise memory from None
         self.ranks.share(lambda: self._keep(trainer))
         if callback.stop_cause.startswith("Interrupted"):
             self.outcome.end(INTERRUPTED, f"{callback.stop_cause} What was learned is saved; choose 'resume' to go on.")

@@ -65,15 +65,14 @@ class PlannedTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=train_samples,  # type: ignore[arg-type]
+            train_dataset=train_samples,
             data_collator=collator,
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
         self.sampler = sampler
         self.eval_samples = eval_samples
-        self.schedule = schedule
-        self.warmup_steps = warmup_steps
+        self._factor = schedule_factor(schedule, sampler.plan, warmup_steps, args.learning_rate)
         self.marker = marker
         self.after_save = after_save
         self.on_evaluated = on_evaluated
@@ -90,9 +89,10 @@ class PlannedTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of the whole run; accelerate hands rank r every world-size-th of them."""
+        samples: Any = self.train_dataset
         loader = DataLoader(
-            self.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            samples,
+            batch_sampler=self.sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
@@ -103,8 +103,8 @@ class PlannedTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Learning rate as a function of planned progress; ``num_training_steps`` is Trainer's guess and not used."""
         if self.lr_scheduler is None:
-            self._factor = schedule_factor(self.schedule, self.plan, self.warmup_steps, self.args.learning_rate)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self._factor)
+            chosen: Any = optimizer or self.optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, self._factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -114,24 +114,31 @@ class PlannedTrainer(Trainer):
         The scheduler alone would lag behind where half precision skips a step, and would keep a checkpoint's rates where the user
         changed Learning Rate or Epochs before resuming.
         """
-        rate = self.args.learning_rate * self._factor(step)
-        for group in self.optimizer.param_groups:
-            group["initial_lr"], group["lr"] = self.args.learning_rate, rate
-        self.lr_scheduler.base_lrs = [self.args.learning_rate for _ in self.optimizer.param_groups]
-        self.lr_scheduler.last_epoch, self.lr_scheduler._last_lr = step, [rate for _ in self.optimizer.param_groups]
+        scheduler, groups = self.lr_scheduler, self._groups()
+        base = self.args.learning_rate
+        rate = base * self._factor(step)
+        for group in groups:
+            group["initial_lr"], group["lr"] = base, rate
+        assert scheduler is not None
+        scheduler.base_lrs, scheduler.last_epoch, scheduler._last_lr = [base] * len(groups), step, [rate] * len(groups)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        assert self.optimizer is not None
+        return list(self.optimizer.param_groups)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """What the optimizer has gathered comes from the checkpoint, its settings from the run's."""
         if checkpoint is None:
             return
-        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        assert self.optimizer is not None
+        decays = [group["weight_decay"] for group in self._groups()]
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
             # older transformers loads to a device called cpu:0 where several processes train on CPUs, which torch refuses
             state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
             self.optimizer.load_state_dict(state)
-        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+        for group, decay in zip(self._groups(), decays, strict=True):
             group["weight_decay"] = decay
         self.align_schedule(self.state.global_step)
 
@@ -169,7 +176,8 @@ class PlannedTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:  # newer transformers calls this on every process
-            save_adapter(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), Path(output_dir or self.args.output_dir))
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            save_adapter(model, Path(output_dir or str(self.args.output_dir)))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save all of a checkpoint, then its marker; a save that fails leaves nothing behind and the older ones in place.
@@ -177,7 +185,7 @@ class PlannedTrainer(Trainer):
         Raises:
             SaveError: on all processes, whichever of them could not write.
         """
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         self.ranks.share(lambda: shutil.rmtree(folder, ignore_errors=True))  # what a killed process left of it
         failure = ""
         try:

@@ -78,9 +78,9 @@ CSS = """
 .tph-tab table.tph-table, .tph-tab table.tph-samples { width: 100%; border-collapse: collapse; margin: 4px 0 8px; font-size: 14px; table-layout: auto; }
 .tph-tab table.tph-table, .tph-tab table.tph-samples, .tph-tab .tph-card tr { border: 0 !important; background: transparent !important; }
 .tph-tab .tph-table th, .tph-tab .tph-table td, .tph-tab .tph-samples th, .tph-tab .tph-samples td {
-    padding: 4px 8px 4px 0; border: 0; border-bottom: 1px solid var(--tph-edge); text-align: left; vertical-align: top; background: transparent; }
+    padding: 4px 8px 4px 0; border: 0 solid var(--tph-edge) !important; border-bottom-width: 1px !important; text-align: left; vertical-align: top; background: transparent; }
 .tph-tab .tph-table th { width: 1%; padding-right: 16px; white-space: nowrap; font-weight: 400; color: var(--tph-muted); }
-.tph-tab .tph-samples { table-layout: fixed; }
+.tph-tab table.tph-samples { table-layout: fixed; }
 .tph-tab .tph-samples td, .tph-tab .tph-samples tbody th { white-space: pre-wrap; font-weight: 400; }
 .tph-tab .tph-samples td:last-child { font-weight: 600; }
 .tph-rows summary { cursor: pointer; font-weight: 600; }
@@ -120,7 +120,7 @@ path.tph-rate { stroke: var(--tph-line); }
     .tph-grid { grid-template-columns: minmax(0, 1fr); }
     .tph-samples thead { display: none; }
     .tph-tab .tph-samples tr, .tph-tab .tph-samples th, .tph-tab .tph-samples td { display: block; width: 100%; }
-    .tph-tab .tph-samples th, .tph-tab .tph-samples td { border-bottom: 0; }
+    .tph-tab .tph-samples th, .tph-tab .tph-samples td { border-bottom-width: 0 !important; }
     .tph-tab .tph-samples tr { padding: 6px 0; border-bottom: 1px solid var(--tph-edge); }
     .tph-samples td::before { content: attr(data-label) ": "; color: var(--tph-muted); font-weight: 400; }
 }

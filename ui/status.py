@@ -119,7 +119,7 @@ def status_facts(state: RunState, status: str) -> list[tuple[str, str]]:
             facts.append(("Tokens/s", words.count(round(step["tokens_per_second"]))))
         if step.get("time_left") is not None:
             facts.append(("Time left", words.duration(step["time_left"])))
-    elif state.started and state.updated > state.started:
+    elif status != RUNNING and state.started and state.updated > state.started:
         facts.append(("Took", words.duration(state.updated - state.started)))
     return [(label, str(value)) for label, value in facts]
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -307,14 +306,10 @@ def test_a_model_that_is_unloaded_in_the_middle_is_trained_to_the_end(host: Any,
 
 
 def test_a_model_that_is_unloaded_while_a_reply_ends_is_the_one_that_trains(host: Any, tmp_path: Path) -> None:
-    handles: list[RunHandle] = []
-    thread = threading.Thread(target=lambda: handles.append(webui.make_host().launch(form(tmp_path))))
     with host.shared.generation_lock:  # somebody's reply
-        thread.start()
-        wait(registry.is_busy)
+        handle = webui.make_host().launch(form(tmp_path))
         host.models.unload_model()
-    thread.join(PATIENCE)
-    assert end(handles[0]).status == FINISHED
+    assert end(handle).status == FINISHED
 
 
 # --- chat, the LoRA menu, other trainings and idle unload meanwhile --------------------------------------------------------------
@@ -362,29 +357,37 @@ def test_nothing_changes_the_model_while_it_trains(host: Any, tmp_path: Path) ->
     assert host.shared.lora_names == ["style"]
 
 
-def test_a_running_reply_ends_before_the_model_is_taken(host: Any) -> None:
-    order: list[str] = []
+def test_a_run_waits_for_a_reply_and_says_so(host: Any, tmp_path: Path) -> None:
+    with host.shared.generation_lock:  # somebody's reply
+        handle = webui.make_host().launch(form(tmp_path))
+        wait(lambda: read_state(handle.folder).detail == "waiting for the reply that is being written")
+        assert host.models.active_generation_count == 0
+    assert end(handle).status == FINISHED
 
-    def run() -> None:
-        with webui.model_in_use(host.shared.model):
-            order.append("run")
 
+def test_a_run_that_waits_for_a_reply_can_be_interrupted(host: Any, tmp_path: Path) -> None:
     with host.shared.generation_lock:
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join(0.2)
-        assert thread.is_alive()
-        order.append("reply")
-    thread.join(PATIENCE)
-    assert order == ["reply", "run"]
+        handle = webui.make_host().launch(form(tmp_path))
+        wait(lambda: read_state(handle.folder).detail == "waiting for the reply that is being written")
+        state = interrupt(handle)
+    assert (state.status, state.steps) == (INTERRUPTED, [])
+    assert host.models.active_generation_count == 0
+    assert reply(host) != webui.CHAT_NOTICE
 
 
 def test_the_model_is_free_again_after_any_error(host: Any) -> None:
     original = host.LoRA.add_lora_transformers
     host.models.last_generation_time = 0.0
-    with pytest.raises(KeyboardInterrupt), webui.model_in_use(host.shared.model):
-        assert reply(host) == webui.CHAT_NOTICE
-        raise KeyboardInterrupt
+
+    def use_it() -> None:
+        with webui.ModelUse(host.shared.model, host.shared.tokenizer) as use:
+            assert reply(host) != webui.CHAT_NOTICE
+            assert use.take() == (host.shared.model, host.shared.tokenizer)
+            assert reply(host) == webui.CHAT_NOTICE
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use_it()
     assert reply(host) != webui.CHAT_NOTICE
     assert host.LoRA.add_lora_transformers is original
     assert host.models.active_generation_count == 0
@@ -393,7 +396,8 @@ def test_the_model_is_free_again_after_any_error(host: Any) -> None:
 
 def test_a_webui_that_has_no_lock_yet(host: Any) -> None:
     host.shared.generation_lock = None
-    with webui.model_in_use(host.shared.model):
+    with webui.ModelUse(host.shared.model, host.shared.tokenizer) as use:
+        use.take()
         assert host.models.active_generation_count == 1
 
 

@@ -386,10 +386,12 @@ def test_a_cutoff_beyond_the_context(tmp_path: Path) -> None:
 
 
 def test_no_trainable_token(tmp_path: Path) -> None:
-    rows = [{"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": ""}]}] * 3
+    rows = [{"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]}] * 3
     (tmp_path / "empty.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     template = tmp_path / "silent.jinja"
-    template.write_text("{% for message in messages %}{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}{% endfor %}")
+    template.write_text(
+        "{% for message in messages %}{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}{% endfor %}"
+    )
     settings = {"data": {"dataset": str(tmp_path / "empty.jsonl")}, "model": {"chat_template": str(template)}}
     outcome, _ = trials.run(trials.settings(tmp_path, **settings))
     assert outcome.status == "failed"
@@ -446,6 +448,17 @@ def test_an_unexpected_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert outcome.message == "Unexpected error: ZeroDivisionError: strange"
     assert outcome.adapter_saved  # two steps were good
     assert "Traceback" in caplog.text
+    ended(outcome)
+
+
+def test_a_process_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(trainer: Any, loss: Any) -> Any:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:538] Read error [127.0.0.1]:21316: Connection reset by peer")
+
+    break_loss(monkeypatch, 3, lose)
+    outcome, _ = trials.run(trials.settings(tmp_path))
+    assert (outcome.status, outcome.message) == ("failed", "Another process of this run has ended.")
+    assert outcome.adapter_saved
     ended(outcome)
 
 

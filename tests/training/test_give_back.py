@@ -110,7 +110,9 @@ def test_it_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     arrange, status = ENDS[end]
     model, tokenizer = tiny.model(), tiny.fresh_tokenizer()
     before = photograph(model, tokenizer)
-    config = trials.settings(tmp_path, samples={"prompts": ["where is the lighthouse"], "max_new_tokens": 3}, data={"eval_share": 0.2})
+    config = trials.settings(
+        tmp_path, samples={"prompts": ["where is the lighthouse"], "max_new_tokens": 3}, data={"eval_share": 0.2}
+    )
     with monkeypatch.context() as patch:
         outcome, _ = trials.run(config, model, tokenizer, **arrange(patch))
     assert outcome.status == status, outcome.message
@@ -158,7 +160,9 @@ def test_another_template_is_taken_back(tmp_path: Path) -> None:
     template = tmp_path / "other.jinja"
     template.write_text("{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}")
     model, tokenizer = tiny.model(), tiny.fresh_tokenizer()
-    outcome, _ = trials.run(trials.settings(tmp_path, model={"chat_template": str(template)}, training={"epochs": 1}), model, tokenizer)
+    outcome, _ = trials.run(
+        trials.settings(tmp_path, model={"chat_template": str(template)}, training={"epochs": 1}), model, tokenizer
+    )
     assert outcome.status == "finished"
     assert tokenizer.chat_template == tiny.CHATML
 

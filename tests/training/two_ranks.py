@@ -100,7 +100,8 @@ def main() -> None:
     evaluation = {"data": {"eval_share": 0.1}}  # one sample for two processes
     seen = {
         "plain": result(plain("plain", **evaluation)),
-        "windows": result(plain("windows", batching={"gradient_accumulation": 2})),
+        "windows": result(plain("windows", batching={"true_batch_size": 1, "gradient_accumulation": 2})),  # with two fillers
+        "checkpointing": result(plain("checkpointing", training={"gradient_checkpointing": True}, **evaluation)),
         "resume 1": resumes(1, 3),
         "resume 3": resumes(3, 1, workers=2),
         "nan": nan_in_third_step(),

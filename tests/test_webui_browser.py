@@ -1,0 +1,184 @@
+"""The extension inside a page like the WebUI's, in a real browser: from data set to an adapter that answers in the chat.
+
+The page is tests/webui_double/server.py, in a process of its own: chat, LoRA menu, restart button and the tabs of the extensions.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+if not os.environ.get("CI"):  # there a missing gradio is an error
+    pytest.importorskip("gradio")
+
+from browser import Tab, browser, choose, fill, free_port, serve_command  # noqa: F401
+from training_pro import ROOT
+from training_pro.hosts.webui import CHAT_NOTICE
+from training_pro.runs.store import RunFolder
+from webui_double import loader
+
+PATIENCE = 120_000  # milliseconds
+QUESTION = "question 1: harbour festival soup"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A WebUI with this extension, the tiny model and a data set."""
+    root = loader.make_root(tmp_path / "webui", user={"training_pro": ROOT})
+    tiny.save_model(root / "user_data/models/tiny")
+    rows = "\n".join(map(json.dumps, tiny.conversations(48)))
+    (root / "user_data/training/datasets/chats.jsonl").write_text(rows, encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def url(root: Path, browser: Any) -> Iterator[str]:  # noqa: F811
+    """Its page."""
+    port = free_port()
+    command = [sys.executable, str(ROOT / "tests/webui_double/server.py"), str(root)]
+    command += ["--cpu", "--model", "tiny", "--extensions", "training_pro", "--listen-port", str(port)]
+    paths = str(ROOT / "tests/gradio_shim")
+    with serve_command(command, port, env={**os.environ, "PYTHONPATH": paths, "GRADIO_SERVER_NAME": "127.0.0.1"}) as address:
+        yield address
+
+
+class WebUI(Tab):
+    """The page as a user of the WebUI works with it."""
+
+    def enter(self, url: str) -> None:
+        """Open the page, or open it again, also while the server restarts it, and go to our tab."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while True:
+            try:
+                self.page.goto(url)
+                self.page.get_by_role("tab", name="Training PRO Hybrid", exact=True).wait_for()
+                break
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
+        self.go("Training PRO Hybrid")
+        self.page.wait_for_selector("#tph-status:visible")
+
+    def go(self, name: str) -> None:
+        """Open a tab of the WebUI."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def chat(self, previous: str = "") -> str:
+        """Ask the question; the answer, once it differs from the previous one."""
+        self.go("Chat")
+        answer = self.page.get_by_label("Answer", exact=True)
+        self.page.get_by_label("Question", exact=True).fill(QUESTION)
+        self.page.get_by_role("button", name="Generate").click()
+        deadline = time.monotonic() + PATIENCE / 1000
+        while (text := answer.input_value()) in ("", previous):
+            assert time.monotonic() < deadline, f"no other answer than {text!r}"
+            time.sleep(0.05)
+        self.go("Training PRO Hybrid")
+        return str(text)
+
+    def apply_lora(self, name: str) -> None:
+        """Choose in the LoRA menu and apply; an empty name takes off what is chosen."""
+        self.go("Model")
+        menu = self.page.get_by_label("LoRA(s)")
+        if name:
+            self.page.get_by_role("button", name="↻").locator("visible=true").click()
+            menu.click()
+            self.page.get_by_role("option", name=name, exact=True).click(timeout=PATIENCE)
+            self.page.keyboard.press("Escape")
+        else:
+            menu.click()
+            self.page.keyboard.press("Backspace")
+            self.page.keyboard.press("Escape")
+        self.page.get_by_role("button", name="Apply LoRAs").click()
+        self.go("Training PRO Hybrid")
+
+    def wait_text(self, selector: str, words: str) -> str:
+        """Wait until an element shows some words; all that it shows then."""
+        self.page.locator(f"{selector}:visible", has_text=words).first.wait_for(timeout=PATIENCE)
+        return self.text(selector)
+
+    def steps(self) -> int:
+        """The step that the status shows; 0 before the first."""
+        words = self.text("#tph-status").replace(",", "").split()
+        return int(words[words.index("Step") + 1]) if "Step" in words else 0
+
+    def wait_steps(self, more_than: int) -> None:
+        """Wait until the status has gone on."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while self.steps() <= more_than:
+            assert time.monotonic() < deadline, self.text("#tph-status")
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def webui(browser: Any, url: str) -> Iterator[WebUI]:  # noqa: F811
+    """A page of the WebUI in which our tab is open."""
+    tab = WebUI(browser)
+    tab.enter(url)
+    yield tab
+    tab.page.close()
+
+
+def test_from_data_set_to_an_adapter_that_answers(webui: WebUI, url: str, root: Path) -> None:
+    page, run = webui.page, RunFolder(root / "user_data/loras/from-the-tab")
+    webui.wait_text("#tph-model", "tiny · ")
+    print(webui.text("#tph-model"))
+    said = webui.chat()
+
+    page.click("#tph-start-button")
+    webui.wait_text("#tph-problems", "There is nothing to train on")
+    choose(page, "data.dataset", "chats.jsonl")
+    fill(page, "adapter.name", "from-the-tab")
+    fill(page, "training.epochs", "200")
+    fill(page, "training.learning_rate", "1e-2")
+    page.click("#tph-check-button")
+    webui.wait_text("#tph-check", "2,400, 200 epochs of 12")
+
+    page.click("#tph-start-button")
+    webui.wait_text("#tph-status[data-status='running']", "of 2,400")
+    webui.wait_steps(0)
+    webui.wait_text("#tph-model", "is being trained")
+    assert webui.chat(said) == CHAT_NOTICE
+
+    page.reload()
+    webui.enter(url)
+    webui.wait_text("#tph-status[data-status='running']", "from-the-tab")
+    webui.wait_steps(webui.steps())
+
+    webui.go("Session")
+    page.get_by_role("button", name="Apply flags/extensions and restart").click()
+    page.wait_for_timeout(1500)
+    webui.enter(url)
+    webui.wait_text("#tph-status[data-status='running']", "from-the-tab")
+    webui.wait_steps(webui.steps())
+    assert webui.chat() == CHAT_NOTICE
+
+    page.click("#tph-interrupt-button")
+    webui.wait_text("#tph-status[data-status='interrupted']", "What was learned is saved")
+    assert "Apply LoRAs" in webui.wait_text("#tph-result", "from-the-tab is saved.")
+    webui.wait_text("#tph-model", "tiny · 99.84k parameters")
+    assert webui.chat(CHAT_NOTICE) == said
+
+    webui.apply_lora("from-the-tab")
+    webui.wait_text("#tph-model", "A LoRA is applied to the model (from-the-tab). Take it off")
+    assert webui.chat(said)
+    page.click("#tph-start-button")
+    webui.wait_text("#tph-problems", "A LoRA is applied to the model (from-the-tab). Take it off")
+    webui.apply_lora("")
+    webui.wait_text("#tph-model", "tiny · 99.84k parameters")
+
+    choose(page, "data.dataset", "chats.jsonl")
+    fill(page, "adapter.name", "second")
+    fill(page, "training.epochs", "1")
+    page.click("#tph-start-button")
+    webui.wait_text("#tph-status[data-status='finished']", "second")
+    webui.wait_text("#tph-result", "second is saved.")
+    assert run.has_adapter
+    assert RunFolder(root / "user_data/loras/second").has_adapter
