@@ -368,11 +368,11 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: li
     _forget_old_adapter(model)
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=dropout,
         target_modules=targets,
         bias="none",
-        task_type="CAUSAL_LM",  # type: ignore[arg-type]
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
