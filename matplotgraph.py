@@ -24,9 +24,7 @@ def graph_points(state: RunState) -> list[dict[str, Any]]:
         }
         for entry in state.steps
     ]
-    return points + [
-        {"epoch": entry["epoch"], "step": entry["step"], "eval_loss": entry["loss"]} for entry in state.evaluations
-    ]
+    return points + [{"epoch": entry["epoch"], "step": entry["step"], "eval_loss": entry["loss"]} for entry in state.evaluations]
 
 
 def draw_graph(state: RunState) -> Any:

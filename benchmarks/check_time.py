@@ -1,6 +1,6 @@
 """Time and peak memory of `training-pro check` on many conversations, first and second time (the second finds them prepared).
 
-    python benchmarks/check_time.py --num 10000 --model FOLDER
+python benchmarks/check_time.py --num 10000 --model FOLDER
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_conversations(folder / "chats.jsonl", options.num)
-        settings = {"data": {"dataset": str(folder / "chats.jsonl"), "cutoff": 2048}, "run": {"adapters_dir": str(folder / "loras")}}
+        settings = {
+            "data": {"dataset": str(folder / "chats.jsonl"), "cutoff": 2048},
+            "run": {"adapters_dir": str(folder / "loras")},
+        }
         (folder / "check.yaml").write_text(json.dumps(settings), encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "import_root"), "TRAINING_PRO_CACHE": str(folder / "cache")}
         if not options.model:

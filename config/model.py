@@ -50,7 +50,9 @@ class ModelSettings(Section):
 class AdapterSettings(Section):
     """The adapter (LoRA) that is trained, and its name."""
 
-    name: str = setting("my-lora", "Name", "Name of the adapter and of its folder. Letters, digits, '-' and '_' are safe; no dots.")
+    name: str = setting(
+        "my-lora", "Name", "Name of the adapter and of its folder. Letters, digits, '-' and '_' are safe; no dots."
+    )
     if_exists: str = setting(
         "stop",
         "If the name exists",
@@ -59,7 +61,9 @@ class AdapterSettings(Section):
         choices=IF_EXISTS,
     )
     rank: int = setting(16, "LoRA Rank", "Size of the adapter: 8 for style, 32 and more to teach facts.", ge=1, le=4096)
-    alpha: float = setting(32, "LoRA Alpha", "Strength of the adapter; the scale is alpha / rank. Usual: 1 to 2 times the rank.", gt=0, le=8192)
+    alpha: float = setting(
+        32, "LoRA Alpha", "Strength of the adapter; the scale is alpha / rank. Usual: 1 to 2 times the rank.", gt=0, le=8192
+    )
     dropout: float = setting(
         0.05, "LoRA Dropout", "Share of the adapter's inputs that is dropped while training, against over-fitting.", ge=0, lt=1
     )
@@ -76,7 +80,10 @@ class DataSettings(Section):
     dataset: str = setting("", "Data set", "JSON or JSONL file (or a folder of them) with conversations, instructions or texts.")
     format: str = setting("auto", "Data format", "auto looks at each row.", choices=("auto", *SOURCES))
     format_file: str = setting(
-        "", "Format file", "Training PRO's format file (formats/*.json with %field% templates), for the format 'template'.", advanced=True
+        "",
+        "Format file",
+        "Training PRO's format file (formats/*.json with %field% templates), for the format 'template'.",
+        advanced=True,
     )
     text_file: str = setting("", "Text file", "Plain text (.txt) or a folder of them, trained as raw text.")
     encoding: str = setting("auto", "Text encoding", "auto: UTF-8 or detected; or a name such as utf-8, cp1252.", advanced=True)
@@ -91,11 +98,17 @@ class DataSettings(Section):
         ge=8,
         le=1_048_576,
     )
-    overlap: float = setting(0.0, "Overlap", "Share of a text block that an extra block between two neighbours repeats; 0 = off.", ge=0, le=0.9)
-    hard_cut: str = setting(
-        "\\n\\n\\n", "Hard Cut String", "Text that separates ideas or chapters: no block crosses it. \\n is a line break; empty = off."
+    overlap: float = setting(
+        0.0, "Overlap", "Share of a text block that an extra block between two neighbours repeats; 0 = off.", ge=0, le=0.9
     )
-    min_chars: int = setting(0, "Ignore small blocks", "Text blocks of at most this many characters are left out (counted).", unit="characters", ge=0)
+    hard_cut: str = setting(
+        "\\n\\n\\n",
+        "Hard Cut String",
+        "Text that separates ideas or chapters: no block crosses it. \\n is a line break; empty = off.",
+    )
+    min_chars: int = setting(
+        0, "Ignore small blocks", "Text blocks of at most this many characters are left out (counted).", unit="characters", ge=0
+    )
     add_bos: str = setting(
         "auto",
         "Add BOS token",
@@ -103,15 +116,21 @@ class DataSettings(Section):
         choices=("auto", "yes", "no"),
         advanced=True,
     )
-    add_eos: str = setting("every block", "Add EOS token", "Where text blocks end with the model's EOS token.", choices=EOS_PLACES, advanced=True)
+    add_eos: str = setting(
+        "every block", "Add EOS token", "Where text blocks end with the model's EOS token.", choices=EOS_PLACES, advanced=True
+    )
     eval_dataset: str = setting("", "Evaluation data set", "File to measure the loss on while training; it is not trained.")
     eval_share: float = setting(
         0.0, "Evaluation share", "Share of the data that is held out for evaluation if there is no evaluation file.", ge=0, le=0.5
     )
     max_broken_share: float = setting(
-        0.05, "Broken rows allowed", "The run refuses to start if a larger share of the rows cannot be read.", ge=0, le=1, advanced=True
+        0.05,
+        "Broken rows allowed",
+        "The run refuses to start if a larger share of the rows cannot be read.",
+        ge=0,
+        le=1,
+        advanced=True,
     )
-
 
     @field_validator("add_bos", mode="before")
     @classmethod
@@ -127,56 +146,88 @@ class BatchingSettings(Section):
         4, "True Batch Size", "Samples that are processed at once. As many as the memory takes.", unit="samples", ge=1, le=4096
     )
     gradient_accumulation: int = setting(
-        1, "Gradient Accumulation Steps", "Batches that are added up before the weights move; a larger batch without more memory.", ge=1, le=4096
+        1,
+        "Gradient Accumulation Steps",
+        "Batches that are added up before the weights move; a larger batch without more memory.",
+        ge=1,
+        le=4096,
     )
 
 
 class TrainingSettings(Section):
     """How long and how fast the weights move."""
 
-    epochs: float = setting(3.0, "Epochs", "How often every sample is seen. Parts such as 1.5 are possible.", unit="epochs", gt=0, le=10_000)
-    learning_rate: float = setting(3e-4, "Learning Rate", "3e-4 is a good start for LoRA. 1e-2 is extremely high, 1e-6 extremely low.", gt=0, le=1)
+    epochs: float = setting(
+        3.0, "Epochs", "How often every sample is seen. Parts such as 1.5 are possible.", unit="epochs", gt=0, le=10_000
+    )
+    learning_rate: float = setting(
+        3e-4, "Learning Rate", "3e-4 is a good start for LoRA. 1e-2 is extremely high, 1e-6 extremely low.", gt=0, le=1
+    )
     schedule: str = setting(
         "FP_low_epoch_annealing", "LR Scheduler", "How the learning rate changes over the run.", choices=tuple(SCHEDULES)
     )
     warmup_steps: int = setting(
         0, "Warmup Steps", "The learning rate rises from 0 over this many steps.", unit="optimizer steps", ge=0, le=1_000_000
     )
-    warmup_share: float = setting(0.0, "Warmup Ratio", "The same as a share of the run; counts if Warmup Steps is 0.", ge=0, le=0.9)
-    optimizer: str = setting("adamw_torch", "Optimizer", "adamw_torch is the safe choice.", choices=tuple(OPTIMIZERS), advanced=True)
-    weight_decay: float = setting(0.0, "Weight decay", "Pulls weights towards 0; 0 = off.", ge=0, le=1, advanced=True)
-    max_grad_norm: float = setting(1.0, "Gradient clipping", "Longest gradient that is let through; 0 = off.", ge=0, le=1000, advanced=True)
-    precision: str = setting(
-        "auto", "Precision", "Number format of the computation. auto: what the device and the model call for.", choices=PRECISIONS, advanced=True
+    warmup_share: float = setting(
+        0.0, "Warmup Ratio", "The same as a share of the run; counts if Warmup Steps is 0.", ge=0, le=0.9
     )
-    gradient_checkpointing: bool = setting(False, "Use Gradient Checkpoint", "Less memory, about a quarter slower; the result is the same.")
+    optimizer: str = setting(
+        "adamw_torch", "Optimizer", "adamw_torch is the safe choice.", choices=tuple(OPTIMIZERS), advanced=True
+    )
+    weight_decay: float = setting(0.0, "Weight decay", "Pulls weights towards 0; 0 = off.", ge=0, le=1, advanced=True)
+    max_grad_norm: float = setting(
+        1.0, "Gradient clipping", "Longest gradient that is let through; 0 = off.", ge=0, le=1000, advanced=True
+    )
+    precision: str = setting(
+        "auto",
+        "Precision",
+        "Number format of the computation. auto: what the device and the model call for.",
+        choices=PRECISIONS,
+        advanced=True,
+    )
+    gradient_checkpointing: bool = setting(
+        False, "Use Gradient Checkpoint", "Less memory, about a quarter slower; the result is the same."
+    )
     seed: int = setting(42, "Seed", "The same seed gives the same run.", ge=0, le=2**31 - 1, advanced=True)
 
 
 class CheckpointSettings(Section):
     """Saves, evaluations and stops on the way."""
 
-    save_every_steps: int = setting(0, "Save every n steps", "A checkpoint every so many steps; 0 = off.", unit="optimizer steps", ge=0)
+    save_every_steps: int = setting(
+        0, "Save every n steps", "A checkpoint every so many steps; 0 = off.", unit="optimizer steps", ge=0
+    )
     save_every_epoch: bool = setting(True, "Save at every epoch's end", "A checkpoint at the end of each epoch.")
     keep_last: int = setting(3, "Keep checkpoints", "Older ones are deleted; 0 keeps all.", ge=0)
     eval_every_steps: int = setting(
         0, "Evaluate every n steps", "0: at the end of each epoch, if there is evaluation data.", unit="optimizer steps", ge=0
     )
-    stop_at_loss: float = setting(0.0, "Stop at loss", "Stop when the smoothed training loss is at or under this; 0 = off.", ge=0, le=100)
+    stop_at_loss: float = setting(
+        0.0, "Stop at loss", "Stop when the smoothed training loss is at or under this; 0 = off.", ge=0, le=100
+    )
 
 
 class SampleSettings(Section):
     """Prompts that the model answers before and after."""
 
-    prompts: list[str] = setting([], "Sample prompts", "Questions that the model answers before and after the training, side by side.")
-    max_new_tokens: int = setting(60, "Longest answer", "Longest answer to a sample prompt.", unit="tokens", ge=1, le=4096, advanced=True)
+    prompts: list[str] = setting(
+        [], "Sample prompts", "Questions that the model answers before and after the training, side by side."
+    )
+    max_new_tokens: int = setting(
+        60, "Longest answer", "Longest answer to a sample prompt.", unit="tokens", ge=1, le=4096, advanced=True
+    )
 
 
 class RunSettings(Section):
     """Where the result goes and how the machine is used."""
 
-    adapters_dir: str = setting("loras", "Adapter folder", "Folder in which each adapter gets a folder of its own. The WebUI sets its own.")
-    workers: int = setting(0, "Data workers", "Extra processes that prepare batches; 0 is right for almost everybody.", ge=0, le=64, advanced=True)
+    adapters_dir: str = setting(
+        "loras", "Adapter folder", "Folder in which each adapter gets a folder of its own. The WebUI sets its own."
+    )
+    workers: int = setting(
+        0, "Data workers", "Extra processes that prepare batches; 0 is right for almost everybody.", ge=0, le=64, advanced=True
+    )
 
 
 class RunConfig(Section):

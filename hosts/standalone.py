@@ -63,9 +63,7 @@ def _facts(model: str) -> dict[str, Any]:
     return {"name": Path(model).name or "SmolLM2-135M-Instruct (embedded)", "detail": "is loaded at Check or Start"}
 
 
-def serve(
-    *, host: str, port: int, model: str, data_dir: str, adapters_dir: str, open_browser: bool
-) -> None:
+def serve(*, host: str, port: int, model: str, data_dir: str, adapters_dir: str, open_browser: bool) -> None:
     """Open the page and stay until Ctrl-C.
 
     Raises:

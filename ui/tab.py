@@ -99,7 +99,13 @@ def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve:
     assert page is not None, "build_tab() is called inside a Blocks context"
     page.load(look_again, None, [model, copy_from, *form.choice_components], **event_options())
     # the WebUI has a button that ends all streams of its page (docs/WEBUI_COMPATIBILITY.md): ours start this one again
-    gr.on([page.load, *(button.click for button in buttons)], watch, None, [live, curve, model, form.choice_components[-1]], **event_options())
+    gr.on(
+        [page.load, *(button.click for button in buttons)],
+        watch,
+        None,
+        [live, curve, model, form.choice_components[-1]],
+        **event_options(),
+    )
 
 
 def run_choices(host: Host) -> list[tuple[str, str]]:
