@@ -9,8 +9,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent
 _IMPORT_ROOT = str(_ROOT / "import_root")
-if _IMPORT_ROOT not in sys.path:
-    sys.path.append(_IMPORT_ROOT)
+if "training_pro" not in sys.modules and _IMPORT_ROOT not in sys.path:
+    sys.path.insert(0, _IMPORT_ROOT)  # first, so that an installed package of that name does not hide this folder
 
 import training_pro  # noqa: E402
 
