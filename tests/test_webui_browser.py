@@ -49,12 +49,12 @@ def url(root: Path, browser: Any) -> Iterator[str]:  # noqa: F811
         yield address
 
 
-def wait(condition: Callable[[], object]) -> None:
-    """Wait until a condition is true."""
+def wait(page: Any, condition: Callable[[], object]) -> None:
+    """Wait until a condition is true; the page works on meanwhile (its requests pass through this thread)."""
     deadline = time.monotonic() + PATIENCE / 1000
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
+        page.wait_for_timeout(100)
 
 
 def app_id(url: str) -> str:
@@ -86,7 +86,7 @@ class WebUI(Tab):
         answer = self.page.get_by_label("Answer", exact=True)
         self.page.get_by_label("Question", exact=True).fill(QUESTION)
         self.page.get_by_role("button", name="Generate").click()
-        wait(lambda: answer.input_value() not in ("", previous))
+        wait(self.page, lambda: answer.input_value() not in ("", previous))
         text = str(answer.input_value())
         self.go("Training PRO Hybrid")
         return text
@@ -119,7 +119,7 @@ class WebUI(Tab):
 
     def wait_steps(self, more_than: int) -> None:
         """Wait until the status has gone on."""
-        wait(lambda: self.steps() > more_than)
+        wait(self.page, lambda: self.steps() > more_than)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_from_data_set_to_an_adapter_that_answers(webui: WebUI, url: str, root: 
     old_page = app_id(url)
     webui.go("Session")
     page.get_by_role("button", name="Apply flags/extensions and restart").click()
-    wait(lambda: app_id(url) not in ("", old_page))
+    wait(page, lambda: app_id(url) not in ("", old_page))
     webui.enter(url)
     webui.wait_text("#tph-status[data-status='running']", "from-the-tab")
     webui.wait_steps(webui.steps())
