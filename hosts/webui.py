@@ -269,6 +269,24 @@ def _count_as_active(change: int) -> None:
 
 
 @contextmanager
+def _random_numbers_kept(model: Any) -> Iterator[None]:
+    """A run seeds the process's random numbers, from which the WebUI draws the seeds of its replies; afterwards they are as before."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(list(devices)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
 def _changes_refused() -> Iterator[None]:
     """Meanwhile the WebUI's buttons and requests that would change the model in training are answered with CHANGE_NOTICE."""
     replaced: list[tuple[Any, str, Any]] = []
@@ -326,6 +344,7 @@ class ModelUse:
                 _count_as_active(+1)
                 self._held.callback(self._give_back)
                 self._held.enter_context(_changes_refused())
+                self._held.enter_context(_random_numbers_kept(self._model))
             finally:
                 lock.release()
         return self._model, self._tokenizer

@@ -1,6 +1,7 @@
 """The extension inside the WebUI, against the double of the WebUI's modules: refusals, runs, the LoRA menu, chat while a model trains."""
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -259,6 +260,23 @@ def test_an_interrupted_run_gives_the_model_back_and_can_be_resumed(host: Any, t
     assert is_same(host, before)
 
 
+def test_a_run_leaves_no_seed_behind(host: Any, tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(7)
+    expected = [draw(), draw()]
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(7)
+    drawn = [draw()]
+    assert end(webui.make_host().launch(form(tmp_path))).status == FINISHED
+    assert [*drawn, draw()] == expected
+
+
 def test_a_failed_run_gives_everything_back(host: Any, tmp_path: Path) -> None:
     before = logits(host)
     state = end(webui.make_host().launch(form(tmp_path, adapter={"targets": ["no_such_module"]})))
@@ -424,13 +442,15 @@ def test_places_follow_the_flags(start_webui: Callable[..., Any], tmp_path: Path
     (data / "books/one.txt").write_text("words")
     (data / "chat.jsonl").write_text(json.dumps({"text": "words"}))
     (data / "notes.txt").write_text("words")
+    (data / "talks").mkdir()
+    (data / "talks/one.json").write_text("[]")
     (data / "put-trainer-datasets-here.txt").touch()
     extension = mine / "extensions/training_pro"
     extension.parent.mkdir()
     extension.symlink_to(ROOT, target_is_directory=True)
     start_webui("--user-data-dir", str(mine), "--lora-dir", str(loras))
     tab = webui.make_host()
-    assert tab.data_sets() == {"chat.jsonl": str(data / "chat.jsonl")}
+    assert tab.data_sets() == {"chat.jsonl": str(data / "chat.jsonl"), "talks/": str(data / "talks")}
     assert tab.text_files() == {"books/": str(data / "books"), "notes.txt": str(data / "notes.txt")}
     assert tab.adapters_dir() == loras
     handle = tab.launch(form(tmp_path))
