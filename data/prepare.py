@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,12 @@ from typing import Any
 import numpy as np
 
 from .. import ROOT
-from ..chunking import slice_text
-from .chat import TemplateError, conversation_samples, require_template
 from .report import KEPT_EXAMPLES, DataReport, histogram
-from .sources import Row, list_files, read_rows
-from .sources_report import BrokenRow, SourceReport, check_broken_share
+from .samples import SampleMaker
+from .sources import list_files, read_rows
+from .sources_report import SourceReport, check_broken_share
 
 FORMAT_VERSION = 1
-_EOS_MODES = {"every block": "every_block", "end of section": "section_end", "none": "none"}
 _SETTINGS = (
     "format",
     "encoding",
@@ -193,7 +190,7 @@ def _write_samples(folder: Path, sources: list[tuple[str, str]], data_config: An
     numbers = {"num_trained": Value("int32"), "group": Value("int32"), "place": Value("int32")}
     features = Features({"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32")), **numbers})
     report = DataReport()
-    maker = _SampleMaker(data_config, tokenizer, report)
+    maker = SampleMaker(data_config, tokenizer, report)
     with ArrowWriter(features=features, path=str(folder / "samples.arrow")) as writer:
         for sample in _all_samples(sources, data_config, maker, report, progress):
             writer.write(sample)
@@ -202,7 +199,7 @@ def _write_samples(folder: Path, sources: list[tuple[str, str]], data_config: An
 
 
 def _all_samples(
-    sources: list[tuple[str, str]], data_config: Any, maker: _SampleMaker, report: DataReport, progress: Progress
+    sources: list[tuple[str, str]], data_config: Any, maker: SampleMaker, report: DataReport, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     num_samples = 0
     for label, path in sources:
@@ -254,73 +251,6 @@ def _nothing_left(report: DataReport, data_config: Any) -> str:
         reasons.append(f"{report.num_small_blocks} text blocks are ignored as too small")
     why = "; ".join(reasons) or "the files hold no text"
     return f"Data set: nothing is left to train on: {why}. Raise the Cutoff, lower Ignore small blocks, or check the data."
-
-
-# --- rows to samples -----------------------------------------------------------------------------------------------------------
-
-
-class _SampleMaker:
-    """Turns rows into samples and counts what it leaves out."""
-
-    def __init__(self, data_config: Any, tokenizer: Any, report: DataReport) -> None:
-        self._config = data_config
-        self._tokenizer = tokenizer
-        self._report = report
-        self._group = -1
-
-    def samples(self, row: Row, source: SourceReport) -> Iterator[dict[str, Any]]:
-        """Samples of one row; rows of one conversation or text share ``group`` and count ``place``."""
-        self._group += 1
-        made = self._conversation(row, source) if row.kind == "conversation" else self._blocks(row)
-        for place, (ids, labels) in enumerate(made):
-            num_trained = sum(label != -100 for label in labels)
-            if not num_trained:
-                self._report.num_untrained += 1
-                continue
-            yield {"input_ids": ids, "labels": labels, "num_trained": num_trained, "group": self._group, "place": place}
-
-    def _conversation(self, row: Row, source: SourceReport) -> Iterator[tuple[list[int], list[int]]]:
-        require_template(self._tokenizer)
-        assert row.messages is not None
-        try:
-            samples = conversation_samples(row.messages, self._tokenizer, train_on=self._config.train_on, tools=row.tools)
-        except TemplateError as error:
-            source.files[-1].num_rows -= 1
-            source.add_broken(BrokenRow(row.file, row.line, row.where, str(error), str(row.messages[0].get("content", ""))[:80]))
-            return
-        for sample in samples:
-            self._report.routes[sample.route] = self._report.routes.get(sample.route, 0) + 1
-            if len(sample.input_ids) > self._config.cutoff:
-                self._report.num_too_long += 1
-                if len(self._report.too_long) < KEPT_EXAMPLES:
-                    self._report.too_long.append({"file": row.file, "line": row.line, "tokens": len(sample.input_ids)})
-            else:
-                yield sample.input_ids, sample.labels
-
-    def _blocks(self, row: Row) -> Iterator[tuple[list[int], list[int]]]:
-        config, counts = self._config, Counter[str]()
-        assert row.text is not None
-        blocks = slice_text(
-            row.text,
-            self._tokenizer,
-            max_tokens=config.cutoff,
-            overlap=config.overlap,
-            hard_cut=config.hard_cut,
-            min_chars=config.min_chars,
-            add_bos=config.add_bos == "yes" or (config.add_bos == "auto" and begins_with_bos(self._tokenizer)),
-            add_eos=_EOS_MODES[config.add_eos],
-            counts=counts,
-        )
-        self._report.num_blocks += len(blocks)
-        self._report.num_small_blocks += counts["ignored_blocks"]
-        for block in blocks:
-            yield block.token_ids, [-100, *block.token_ids[1:]]
-
-
-def begins_with_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer itself begins a text with its BOS token."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
 
 
 # --- reading back --------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config import RunConfig
 from ..config.field import SettingInfo
-from ..config.model import TARGET_PRESETS
+from ..config.settings_model import TARGET_PRESETS
 
 NOTHING = "None"  # what a drop-down of files shows for "no file"
 LINE_BREAK = "⏎"  # stands for a line break inside an entry of a list that is written one entry a line

@@ -225,7 +225,7 @@ def test_a_single_sample_cannot_be_split(tmp_path: Path) -> None:
 
 def test_a_second_preparation_reads_nothing(tmp_path: Path, chat_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepared(tmp_path, dataset=chat_file)
-    monkeypatch.setattr(module, "conversation_samples", None)
+    monkeypatch.setattr(module, "read_rows", None)
     second = prepared(tmp_path, dataset=chat_file)
     assert (first.report.cached, second.report.cached) == (False, True)
     assert second.fingerprint == first.fingerprint
