@@ -11,6 +11,7 @@ import tiny
 from training_pro import ROOT
 from training_pro.config import DataSettings
 from training_pro.data import prepare as module
+from training_pro.data import samples_chat
 from training_pro.data.prepare import Prepared, data_fingerprint, default_cache_dir, prepare, tokenizer_identity
 from training_pro.data.report import DataReport, histogram
 
@@ -293,7 +294,7 @@ class Stopped(BaseException):
 def test_an_interruption_leaves_nothing(
     tmp_path: Path, chat_file: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    real, calls = module.conversation_samples, []
+    real, calls = samples_chat.conversation_samples, []
 
     def interrupted(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -301,7 +302,7 @@ def test_an_interruption_leaves_nothing(
             raise error
         return real(*args, **options)
 
-    monkeypatch.setattr(module, "conversation_samples", interrupted)
+    monkeypatch.setattr(samples_chat, "conversation_samples", interrupted)
     with pytest.raises(error):
         prepared(tmp_path, dataset=chat_file)
     assert len(calls) == 10
