@@ -79,7 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "train":
             sub.add_argument("--dry-run", action="store_true", help="prepare, plan and report; do not train")
         if name == "preview":
-            sub.add_argument("--num", type=int, default=3, help="number of samples (default 3)")
+            sub.add_argument("--num", type=int, default=3, help="number of samples, or packs (default 3)")
+            sub.add_argument("--first", type=int, default=1, help="first sample, or pack, to show (default 1)")
     sub = command("config", run_config, "Print settings: a commented example or the JSON schema.")
     group = sub.add_mutually_exclusive_group(required=True)
     group.add_argument("--example", action="store_true", help="YAML with every setting, its default and its meaning")
@@ -217,18 +218,21 @@ def _row_progress(rows: int, what: str) -> None:
 
 
 def run_preview(options: argparse.Namespace) -> int:
-    """Show samples as they are trained."""
+    """Show samples as they are trained; the model itself is loaded only where packing asks for its embeddings."""
     config = read_options(options)
-    from .data.prepare import prepare
-    from .hosts.local import model_folder
+    from .data.preview import preview
+    from .hosts.local import load_model, model_folder
     from .terminal import preview_lines
-    from .train_utils import load_tokenizer, read_chat_template
+    from .train_utils import load_tokenizer
+    from .training.setup import prepare_samples
 
-    tokenizer = load_tokenizer(model_folder(config, _say))
-    if config.model.chat_template:
-        tokenizer.chat_template = read_chat_template(config.model.chat_template)
-    prepared = prepare(config.data, tokenizer, seed=config.training.seed, progress=_row_progress)
-    print("\n".join(preview_lines(prepared, tokenizer, options.num)))
+    if config.batching.packing == "related":
+        model, tokenizer = load_model(config, _say)
+    else:
+        model, tokenizer = None, load_tokenizer(model_folder(config, _say))
+    prepared, packs = prepare_samples(config, model, tokenizer, progress=_row_progress)
+    page = preview(prepared, tokenizer, capacity=config.data.cutoff, first=options.first - 1, num=options.num, packs=packs)
+    print("\n".join(preview_lines(page)))
     return EXIT_OK
 
 

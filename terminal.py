@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from typing import Any
 
 from .runs.store import RunFolder
@@ -165,20 +166,46 @@ def outcome_lines(outcome: Any, samples: dict[str, dict[str, str]]) -> list[str]
     return lines
 
 
-def preview_lines(prepared: Any, tokenizer: Any, num: int) -> list[str]:
-    """The first samples, trained tokens in green."""
-    colour = sys.stdout.isatty()
-    on, off = ("\033[32m", "\033[0m") if colour else ("[", "]")
-    lines = [f"trained tokens are {'green' if colour else 'in [brackets]'}"]
-    for number in range(min(num, len(prepared.train))):
-        sample = prepared.train[number]
-        lines.append(f"--- sample {number + 1}: {len(sample['input_ids'])} tokens, {sample['num_trained']} trained")
-        parts, start = [], 0
-        trained = [label != -100 for label in sample["labels"]]
-        for end in range(1, len(trained) + 1):
-            if end == len(trained) or trained[end] != trained[start]:
-                text = tokenizer.decode(sample["input_ids"][start:end])
-                parts.append(f"{on}{text}{off}" if trained[start] else text)
-                start = end
-        lines.append("".join(parts))
+def preview_lines(preview: Any, *, colour: bool | None = None) -> list[str]:
+    """A page of samples: trained tokens in green, special tokens in blue; brackets around trained ones where there is no colour.
+
+    Args:
+        preview: a ``data.preview.Preview``.
+        colour: whether the terminal shows colours; None = look.
+    """
+    colour = sys.stdout.isatty() if colour is None else colour
+    legend = "\033[32mtrained\033[0m, \033[34mspecial\033[0m tokens" if colour else "trained tokens are in [brackets]"
+    unit = "packs" if preview.samples and preview.samples[0].pack is not None else "samples"
+    lines = [
+        f"{preview.num_entries:,} {unit}, {preview.mean_fill:.0%} full on average (cutoff {preview.capacity:,} tokens); {legend}",
+        "filled by (tenths of the cutoff, shortest first): " + " ".join(f"{number:,}" for number in preview.fill),
+    ]
+    before: Any = None
+    for sample in preview.samples:
+        lines += [_border(before, sample), _tokens(sample.pieces, colour)]
+        before = sample
     return lines
+
+
+def _border(before: Any, sample: Any) -> str:
+    facts = [f"sample {sample.number + 1}", f"{sample.num_tokens} tokens", f"{sample.num_trained} trained"]
+    if sample.pack is not None:
+        facts.insert(0, f"pack {sample.pack + 1}")
+    if sample.overlap:
+        facts.append("overlap")
+    is_cut = before is not None and before.group == sample.group and before.section != sample.section
+    rule = "===== hard cut =====\n" if is_cut else ""
+    return f"{rule}--- {', '.join(facts)}"
+
+
+def _tokens(pieces: list[Any], colour: bool) -> str:
+    """Neighbours of one kind are marked together."""
+    parts = []
+    for (trained, special), group in groupby(pieces, key=lambda piece: (piece.trained, piece.special)):
+        text = "".join(piece.text for piece in group)
+        if colour:
+            code = "32" if trained else "34" if special else ""
+            parts.append(f"\033[{code}m{text}\033[0m" if code else text)
+        else:
+            parts.append(f"[{text}]" if trained else text)
+    return "".join(parts).replace("][", "")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..data.preview import Preview
     from ..training.check import CheckReport
 
 _import_lock = threading.Lock()
@@ -21,9 +22,10 @@ model_lock = threading.Lock()
 def import_engine() -> Any:
     """The module ``training.job`` with everything under it."""
     with _import_lock:
-        from ..training import check, job
+        from ..training import check, job, preview
 
         assert check is not None
+        assert preview is not None
         return job
 
 
@@ -37,3 +39,16 @@ def check(config: RunConfig, load_model: Callable[[], tuple[Any, Any]]) -> Check
         return CheckReport(problems=["A training is going on. Check when it has ended."])
     with model_lock:
         return check_run(config, load_model)
+
+
+def preview(config: RunConfig, load_model: Callable[[], tuple[Any, Any]], first: int, num: int) -> Preview:
+    """A page of samples, in a page's thread, when no run has the model."""
+    import_engine()
+    from ..data.preview import Preview
+    from ..runs import registry
+    from ..training.preview import preview_run
+
+    if registry.is_busy():
+        return Preview(problems=["A training is going on. Look at the samples when it has ended."])
+    with model_lock:
+        return preview_run(config, load_model, first=first, num=num)

@@ -43,9 +43,14 @@ def make_host(model: str, data_dir: Path, adapters_dir: Path) -> Host:
         config = complete(config)
         return CheckResult(**vars(engine.check(config, local.loader(config, logger.info))))
 
+    def preview(config: RunConfig, first: int, num: int) -> dict[str, Any]:
+        config = complete(config)
+        return engine.preview(config, local.loader(config, logger.info), first, num).to_dict()
+
     return Host(
         launch=launch,
         check=check,
+        preview=preview,
         model_facts=lambda: _facts(model),
         adapters_dir=lambda: adapters_dir,
         data_sets=lambda: files.data_sets(data_dir),

@@ -97,6 +97,7 @@ def make_host() -> Any:
     return Host(
         launch=_launch,
         check=_check,
+        preview=_preview,
         model_facts=_model_facts,
         adapters_dir=adapters_dir,
         data_sets=lambda: files.data_sets(data_dir()),
@@ -222,6 +223,20 @@ def _check(config: Any) -> Any:
         return CheckResult(problems=[problem])
     model, tokenizer = shared.model, shared.tokenizer
     return CheckResult(**vars(engine.check(_with_host_places(config), lambda: (model, tokenizer))))
+
+
+def _preview(config: Any, first: int, num: int) -> dict[str, Any]:
+    from modules import shared
+
+    from ..data.preview import Preview
+    from . import engine
+
+    _load_if_idle()
+    problem = refusal()
+    if problem:
+        return Preview(problems=[problem]).to_dict()
+    model, tokenizer = shared.model, shared.tokenizer
+    return engine.preview(_with_host_places(config), lambda: (model, tokenizer), first, num).to_dict()
 
 
 # --- keeping others away from a model in training ------------------------------------------------------------------------------

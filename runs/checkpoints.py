@@ -5,6 +5,8 @@ A checkpoint counts only if its marker ``training_pro.json`` is there: it is wri
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -46,8 +48,29 @@ class Checkpoint:
 
 
 def mark_complete(path: Path, marker: dict[str, Any]) -> None:
-    """Declare a checkpoint whole."""
+    """Declare a checkpoint whole, once all of it is on the disk: a power failure later leaves it whole too.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            _to_disk(file)
     write_json(path / MARKER, marker)
+    _to_disk(path / MARKER)
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot say
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def find_checkpoints(folder: RunFolder) -> list[Checkpoint]:

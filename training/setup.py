@@ -62,11 +62,9 @@ def prepare_run(
     warnings: list[str] = []
     train_utils.refuse_adapter(model)
     _check_context(config, model)
-    if config.model.chat_template:
-        tokenizer.chat_template = train_utils.read_chat_template(config.model.chat_template)
     targets = train_utils.resolve_targets(config.adapter.targets, train_utils.linear_module_names(model))
     precision = _precision(config, model)
-    prepared = prepare(config.data, tokenizer, seed=config.training.seed, progress=progress)
+    prepared, _ = prepare_samples(config, model, tokenizer, progress=progress)
     _check_vocabulary(model, tokenizer, prepared)
     sampler = _make_sampler(config, prepared, world_size, warnings)
     warmup_steps = _warmup_steps(config, sampler.plan.num_steps, warnings)
@@ -81,6 +79,19 @@ def prepare_run(
         checkpointing=config.training.gradient_checkpointing,
     )
     return RunSetup(prepared, sampler, targets, precision, warmup_steps, num_trained, memory, warnings)
+
+
+def prepare_samples(
+    config: RunConfig, model: Any, tokenizer: Any, *, progress: Callable[[int, str], None] | None = None
+) -> tuple[Prepared, list[list[int]] | None]:
+    """The samples and, if they are packed, the packs (numbers of samples); preview calls this too.
+
+    Args:
+        model: asked for embeddings by related packing only; else it may be None.
+    """
+    if config.model.chat_template:
+        tokenizer.chat_template = train_utils.read_chat_template(config.model.chat_template)
+    return prepare(config.data, tokenizer, seed=config.training.seed, progress=progress), None
 
 
 def plan_facts(config: RunConfig, setup: RunSetup) -> dict[str, Any]:

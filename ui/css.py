@@ -13,7 +13,7 @@ CSS = """
     gap: 14px !important;
 }
 .dark .tph-tab { --tph-bad: #f87171; --tph-good: #4ade80; --tph-warn: #fbbf24; --tph-line: #60a5fa; }
-#tph-problems-box:not(:has(.tph-card)):not(:has(#tph-note)), #tph-check-box:has(#tph-check:empty), #tph-curve-box:has(#tph-curve:empty) { display: none !important; }
+#tph-problems-box:not(:has(.tph-card)):not(:has(#tph-note)), #tph-check-box:has(#tph-check:empty), #tph-preview-box:has(#tph-preview:empty), #tph-curve-box:has(#tph-curve:empty) { display: none !important; }
 .tph-tab .pending { opacity: 1 !important; }
 .tph-tab .generating { border-color: transparent !important; animation: none !important; }
 .tph-columns { align-items: flex-start !important; gap: 20px !important; }
@@ -78,13 +78,32 @@ CSS = """
 .tph-tab table.tph-table, .tph-tab table.tph-samples { width: 100%; border-collapse: collapse; margin: 4px 0 8px; font-size: 14px; table-layout: auto; }
 .tph-tab table.tph-table, .tph-tab table.tph-samples, .tph-tab .tph-card tr { border: 0 !important; background: transparent !important; }
 .tph-tab .tph-table th, .tph-tab .tph-table td, .tph-tab .tph-samples th, .tph-tab .tph-samples td {
-    padding: 4px 8px 4px 0; border: 0 solid var(--tph-edge) !important; border-bottom-width: 1px !important; text-align: left; vertical-align: top; background: transparent; }
+    padding: 4px 8px 4px 0; border: 0 !important; border-bottom: 1px solid var(--tph-edge) !important; text-align: left; vertical-align: top; background: transparent; }
 .tph-tab .tph-table th { width: 1%; padding-right: 16px; white-space: nowrap; font-weight: 400; color: var(--tph-muted); }
 .tph-tab table.tph-samples { table-layout: fixed; }
 .tph-tab .tph-samples td, .tph-tab .tph-samples tbody th { white-space: pre-wrap; font-weight: 400; }
 .tph-tab .tph-samples td:last-child { font-weight: 600; }
 .tph-rows summary { cursor: pointer; font-weight: 600; }
 .tph-rows code, .tph-path code { font-size: 12px; overflow-wrap: anywhere; white-space: pre-wrap; }
+
+#tph-preview { max-height: 70vh; overflow-y: auto; scrollbar-width: thin; }
+.tph-legend-tokens { font-size: 12.5px; display: flex; flex-wrap: wrap; gap: 4px 12px; }
+.tph-tab .tph-sample { margin: 0 0 12px; padding-left: 10px; border-left: 3px solid var(--tph-edge); }
+.tph-tab .tph-sample.tph-is-overlap { border-left-color: var(--tph-second); }
+.tph-sample > p { margin: 0 0 2px; font-size: 12.5px; }
+.tph-tab .tph-tokens { margin: 0; padding: 0; background: transparent; border: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px; line-height: 1.55;
+    font-family: var(--font-mono, monospace); color: var(--body-text-color, inherit); }
+.tph-tokens i { font-style: normal; background: color-mix(in srgb, currentColor 9%, transparent); }
+.tph-tab mark.tph-trained { background: color-mix(in srgb, var(--tph-good) 26%, transparent); color: inherit; border-radius: 2px; }
+.tph-tab b.tph-special { font-weight: 600; color: var(--tph-line); }
+.tph-overlap-mark { border-left: 3px solid var(--tph-second); padding-left: 6px; }
+.tph-return { color: var(--tph-muted); }
+.tph-border { display: flex; align-items: center; gap: 10px; margin: 12px 0 8px !important; font-size: 12.5px; color: var(--tph-muted); }
+.tph-border::before, .tph-border::after { content: ""; flex: 1; border-top: 1px dashed var(--tph-edge); }
+.tph-border[data-border="hard cut"] { color: var(--tph-bad); font-weight: 600; }
+.tph-border[data-border="hard cut"]::before, .tph-border[data-border="hard cut"]::after { border-color: var(--tph-bad); }
+.tph-fill { display: flex; align-items: flex-end; gap: 3px; height: 36px; margin: 4px 0; }
+.tph-fill i { flex: 1; max-width: 34px; background: var(--tph-line); border-radius: 2px 2px 0 0; }
 
 .tph-chart { position: relative; display: grid; grid-template-columns: 52px 1fr; margin: 0 0 8px; }
 .tph-chart figcaption { grid-column: 1 / -1; display: flex; justify-content: space-between; flex-wrap: wrap; gap: 4px 14px; margin-bottom: 6px; font-size: 13px; }
@@ -120,7 +139,7 @@ path.tph-rate { stroke: var(--tph-line); }
     .tph-grid { grid-template-columns: minmax(0, 1fr); }
     .tph-samples thead { display: none; }
     .tph-tab .tph-samples tr, .tph-tab .tph-samples th, .tph-tab .tph-samples td { display: block; width: 100%; }
-    .tph-tab .tph-samples th, .tph-tab .tph-samples td { border-bottom-width: 0 !important; }
+    .tph-tab .tph-samples th, .tph-tab .tph-samples td { border-bottom: 0 !important; }
     .tph-tab .tph-samples tr { padding: 6px 0; border-bottom: 1px solid var(--tph-edge); }
     .tph-samples td::before { content: attr(data-label) ": "; color: var(--tph-muted); font-weight: 400; }
 }

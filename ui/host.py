@@ -40,6 +40,7 @@ class Host:
     Attributes:
         launch: start a run in the background. Raises ValueError (ConfigError) for the user's mistakes, RunBusyError if one is on.
         check: prepare, plan and estimate without training; never raises for the user's mistakes.
+        preview: (config, first, num) -> samples as they would be trained (see ``data.preview.Preview.to_dict``); never raises likewise.
         model_facts: name, device, dtype, modules (name -> count), context, num_parameters; or problem: a sentence why nothing
             can be trained now (no model, llama.cpp, a LoRA is applied, multi-user mode).
         adapters_dir: where adapters live now (the WebUI can move it).
@@ -50,6 +51,7 @@ class Host:
 
     launch: Callable[[RunConfig], RunHandle]
     check: Callable[[RunConfig], CheckResult]
+    preview: Callable[[RunConfig, int, int], dict[str, Any]]
     model_facts: Callable[[], dict[str, Any]]
     adapters_dir: Callable[[], Path]
     data_sets: Callable[[], dict[str, str]]

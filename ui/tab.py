@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .facts import model_html
 from .fields import NOTHING
 from .form import Form, build_form, with_refresh
 from .host import Host
+from .preview import NO_PREVIEW, PAGE, preview_html
 from .problems import NO_PROBLEMS, error_problems, problems_html
 from .report import NO_REPORT, report_html
 from .status import connecting_html
@@ -49,17 +51,26 @@ def build_tab(host: Host) -> None:
             with gr.Column(scale=2, min_width=320, elem_id="tph-run", elem_classes=["tph-run"]):
                 with gr.Row(elem_classes=["tph-buttons"]):
                     check = gr.Button("Check", elem_id="tph-check-button", min_width=120)
+                    preview = gr.Button("Preview", elem_id="tph-preview-button", min_width=120)
                     start = gr.Button("Start training", variant="primary", elem_id="tph-start-button", min_width=120)
                 with gr.Row(elem_classes=["tph-buttons", "tph-live-buttons"]):
                     save = gr.Button("Save checkpoint now", elem_id="tph-save-button", min_width=120)
                     interrupt = gr.Button("Interrupt", variant="stop", elem_id="tph-interrupt-button", min_width=120)
                 box = html_block(message_html(), elem_id="tph-problems-box")
                 report = html_block(NO_REPORT, elem_id="tph-check-box")
+                samples = html_block(NO_PREVIEW, elem_id="tph-preview-box")
+                with gr.Row(elem_classes=["tph-buttons"], visible=False) as pages:
+                    back = gr.Button("Previous samples", elem_id="tph-preview-back-button", min_width=120)
+                    on = gr.Button("Next samples", elem_id="tph-preview-next-button", min_width=120)
                 live = html_block(connecting_html(), elem_id="tph-live")
                 curve = html_block('<div id="tph-curve"></div>', elem_id="tph-curve-box")
     actions = Actions(host, form)
     check.click(actions.check, form.components, [box, report, model, form.advanced], **event_options())
     start.click(actions.start, form.components, [box, report, model, form.advanced], **event_options())
+    place = gr.State(0)
+    for button, move in ((preview, 0), (back, -PAGE), (on, PAGE)):
+        shown = [box, samples, pages, place, form.advanced]
+        button.click(partial(actions.preview, move), [place, *form.components], shown, **event_options())
     interrupt.click(actions.interrupt, None, box, **event_options())
     save.click(actions.save_now, None, box, **event_options())
     copy_from.input(actions.copy_from, copy_from, [box, *form.components], **event_options())
@@ -146,6 +157,33 @@ class Actions:
             yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
             return
         yield message_html(), report, facts, gr.update()
+
+    def preview(self, move: int, place: int, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Show samples as they are trained, from the first on or a page further.
+
+        Args:
+            move: samples to go on from those that are shown; 0 begins anew.
+            place: first sample that is shown.
+            values: of the form's fields.
+        """
+        import gradio as gr
+
+        config = self._form.config(values)
+        problems: list[Problem | str] = list(config.problems())
+        if problems:
+            yield message_html(problems), NO_PREVIEW, gr.update(visible=False), 0, self._open_advanced(problems)
+            return
+        if not move:
+            waiting = '<div id="tph-preview" class="tph-card" data-status="reading"><p>Reading the data …</p></div>'
+            yield message_html(), waiting, gr.update(visible=False), 0, gr.update()
+        try:
+            found = self._host.preview(config, max(0, place + move) if move else 0, PAGE)
+        except EXPECTED_ERRORS as error:
+            problems = error_problems(error)
+            yield message_html(problems), NO_PREVIEW, gr.update(visible=False), 0, self._open_advanced(problems)
+            return
+        has_pages = found["num_entries"] > PAGE
+        yield message_html(), preview_html(found), gr.update(visible=has_pages), found["first"], gr.update()
 
     def start(self, *values: Any) -> tuple[Any, ...]:
         """Start a run in the background; returns at once. The report of Check makes room for the run."""

@@ -139,6 +139,7 @@ def refused(tmp_path: Path) -> str:
     tab = webui.make_host()
     problem = str(tab.model_facts()["problem"])
     assert tab.check(form(tmp_path)).problems == [problem]
+    assert tab.preview(form(tmp_path), 0, 5)["problems"] == [problem]
     with pytest.raises(ValueError, match="[.]$") as caught:
         tab.launch(form(tmp_path))
     assert str(caught.value) == problem
@@ -300,6 +301,7 @@ def test_two_runs_do_not_share_the_model(host: Any, tmp_path: Path) -> None:
     tab = webui.make_host()
     assert tab.model_facts() == {"name": "tiny", "detail": "is being trained"}
     assert tab.check(form(tmp_path)).problems == ["A training is going on. Check when it has ended."]
+    assert tab.preview(form(tmp_path), 0, 5)["problems"] == ["A training is going on. Look at the samples when it has ended."]
     with pytest.raises(RunBusyError, match="The run 'trial' is going on"):
         tab.launch(form(tmp_path, "other"))
     assert interrupt(handle).status == INTERRUPTED
@@ -311,6 +313,15 @@ def test_check_says_what_a_run_would_do(host: Any, tmp_path: Path) -> None:
     assert result.problems == []
     assert result.plan["num_steps"] == 13
     assert result.memory["total"] > 0
+
+
+def test_preview_shows_what_a_run_would_train(host: Any, tmp_path: Path) -> None:
+    template = host.shared.tokenizer.chat_template
+    page = webui.make_host().preview(form(tmp_path), 1, 2)
+    assert (page["problems"], page["first"]) == ([], 1)
+    assert [sample["number"] for sample in page["samples"]] == [1, 2]
+    assert all(any(piece["trained"] for piece in sample["pieces"]) for sample in page["samples"])
+    assert host.shared.tokenizer.chat_template == template
 
 
 def test_a_model_that_is_unloaded_in_the_middle_is_trained_to_the_end(host: Any, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints: only whole ones count, in the order of their steps, and what a user asked for is never deleted."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,36 @@ def test_old_checkpoints_are_deleted_but_not_the_users(tmp_path: Path, keep_last
     assert delete_old(folder, keep_last) == [tmp_path / f"checkpoint-{step}" for step in deleted]
     assert {checkpoint.step for checkpoint in find_checkpoints(folder)} == {1, 2, 3, 4, 5, 7} - set(deleted)
     assert unfinished.is_dir()
+
+
+def test_everything_is_on_the_disk_before_a_checkpoint_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep").mkdir()
+    files = [tmp_path / "optimizer.pt", tmp_path / "deep/adapter.safetensors"]
+    for file in files:
+        file.write_bytes(b"1")
+    synced: dict[int, bool] = {}
+    monkeypatch.setattr(os, "fsync", lambda number: synced.setdefault(os.fstat(number).st_ino, (tmp_path / MARKER).exists()))
+    mark_complete(tmp_path, {})
+    assert [synced[file.stat().st_ino] for file in files] == [False, False]
+    assert synced[(tmp_path / MARKER).stat().st_ino] is True
+
+
+def test_a_disk_that_fails_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "optimizer.pt").write_bytes(b"1")
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        mark_complete(tmp_path, {})
+    assert not (tmp_path / MARKER).exists()
+
+
+def test_a_file_system_without_fsync_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(number: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    mark_complete(tmp_path, {"step": 1})
+    assert (tmp_path / MARKER).is_file()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training_pro.config import RunConfig
+from training_pro.data.preview import Piece, Preview, PreviewSample
 from training_pro.runs import registry
 from training_pro.runs.events import EventWriter
 from training_pro.runs.state import process_start_time
@@ -42,11 +43,13 @@ class FakeHost:
         self.facts: dict[str, Any] = {"name": "tiny", "device": "cpu", "dtype": "float32", "modules": {"q_proj": 2, "v_proj": 2}}
         self.launched: list[RunConfig] = []
         self.checked: list[RunConfig] = []
+        self.previewed: list[tuple[int, int]] = []
         self.writers: list[EventWriter] = []
         self.check_result: CheckResult | Exception = CHECK_RESULT
         self.host = Host(
             launch=self._launch,
             check=self._check,
+            preview=self._preview,
             model_facts=lambda: self.facts,
             adapters_dir=lambda: self.adapters,
             data_sets=lambda: {path.name: str(path) for path in sorted(self.data.glob("*.json*"))},
@@ -59,6 +62,28 @@ class FakeHost:
         if isinstance(self.check_result, Exception):
             raise self.check_result
         return self.check_result
+
+    def _preview(self, config: RunConfig, first: int, num: int) -> dict[str, Any]:
+        """A page of seven samples; the second begins a section, the third only overlaps."""
+        self.previewed.append((first, num))
+        if isinstance(self.check_result, Exception):
+            raise self.check_result
+        first = max(0, min(first, 7 - num))
+        return Preview(
+            [self.sample(number) for number in range(first, first + num)], first, 7, 100, [0] * 9 + [7], 0.95
+        ).to_dict()
+
+    @staticmethod
+    def sample(number: int) -> PreviewSample:
+        """A sample of five tokens, two of them trained."""
+        pieces = [
+            Piece("<|s|>", False, True),
+            Piece(f"ask {number}", False),
+            Piece(" <b>", False),
+            Piece("yes", True),
+            Piece("\n", True),
+        ]
+        return PreviewSample(number, 5, 2, pieces, overlap=number == 2, group=0, section=int(number > 0))
 
     def _launch(self, config: RunConfig) -> registry.RunHandle:
         config.require_valid()

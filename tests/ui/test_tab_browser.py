@@ -94,6 +94,35 @@ def test_a_problem_in_the_advanced_group_opens_it(url: str, open_tab: Any) -> No
     assert tab.errors == []
 
 
+def test_preview_shows_samples_page_by_page(url: str, fake: FakeHost, open_tab: Any) -> None:
+    tab = open_tab(url)
+    choose(tab.page, "data.dataset", "animals.jsonl")
+    assert not tab.page.is_visible("#tph-preview-next-button")
+    tab.page.click("#tph-preview-button")
+    tab.page.wait_for_selector('#tph-preview[data-first="0"]')
+    assert "Samples 1 to 5 of 7" in tab.text("#tph-preview")
+    assert tab.page.inner_text("#tph-preview [data-number='3'] mark").startswith("yes")
+    assert tab.page.locator('#tph-preview [data-border="hard cut"]').count() == 1
+    tab.page.click("#tph-preview-next-button")
+    tab.page.wait_for_selector('#tph-preview[data-first="2"]')  # the last page is full
+    tab.page.click("#tph-preview-back-button")
+    tab.page.wait_for_selector('#tph-preview[data-first="0"]')
+    assert fake.previewed == [(0, 5), (5, 5), (0, 5)]
+    assert tab.errors == []
+
+
+def test_preview_says_what_must_be_mended(url: str, fake: FakeHost, open_tab: Any) -> None:
+    tab = open_tab(url)
+    tab.page.click("#tph-preview-button")
+    tab.page.wait_for_selector("#tph-problems >> text=Data set")
+    assert fake.previewed == []
+    choose(tab.page, "data.dataset", "animals.jsonl")
+    fake.check_result = ValueError("Data set: nothing is left to train on.")
+    tab.page.click("#tph-preview-button")
+    tab.page.wait_for_selector("#tph-problems >> text=nothing is left")
+    assert tab.errors == []
+
+
 def test_check_shows_its_report(url: str, fake: FakeHost, open_tab: Any) -> None:
     tab = open_tab(url)
     choose(tab.page, "data.dataset", "animals.jsonl")
