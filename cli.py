@@ -1,4 +1,4 @@
-"""The command line: train, check, preview, config, runs, serve. The same engine as the tab, without a page.
+"""The command line: train, check, plan, preview, config, runs, serve. The same engine as the tab, without a page.
 
 ``training-pro train run.yaml --set epochs=2`` and, where nothing is installed yet, ``python start.py train run.yaml``.
 """
@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, run, help in (
         ("train", run_train, "Train from a YAML file."),
         ("check", run_check, "Look at the data and the plan, and suggest settings, without training."),
+        ("plan", run_plan, "Show the plan of the run and a picture of the learning rate, without training."),
         ("preview", run_preview, "Show samples with the tokens that are trained."),
     ):
         sub = command(name, run, help)
@@ -78,6 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, e.g. --set epochs=2")
         if name == "train":
             sub.add_argument("--dry-run", action="store_true", help="prepare, plan and report; do not train")
+        if name == "plan":
+            sub.add_argument("--picture", metavar="FILE.png", help="draw the learning rate over the run into this file, too")
         if name == "preview":
             sub.add_argument("--num", type=int, default=3, help="number of samples, or packs (default 3)")
             sub.add_argument("--first", type=int, default=1, help="first sample, or pack, to show (default 1)")
@@ -204,17 +207,28 @@ def run_check(options: argparse.Namespace) -> int:
     """Prepare, plan and report."""
     config = read_options(options)
     from .hosts.local import loader
-    from .terminal import check_lines
+    from .terminal import ReadingBar, check_lines
     from .training.check import check_run
 
-    result = check_run(config, loader(config, _say), progress=_row_progress)
+    result = check_run(config, loader(config, _say), progress=ReadingBar())
     print("\n".join(check_lines(result)))
     return EXIT_MISTAKE if result.problems else EXIT_OK
 
 
-def _row_progress(rows: int, what: str) -> None:
-    if rows and rows % 2000 == 0:
-        print(f"\r{what}: {rows} rows", end="", file=sys.stderr, flush=True)
+def run_plan(options: argparse.Namespace) -> int:
+    """Prepare, and show the plan and the learning rate over the run."""
+    config = read_options(options)
+    from .hosts.local import loader
+    from .matplotgraph import save_schedule
+    from .terminal import ReadingBar
+    from .terminal_plan import plan_page
+    from .training.check import check_run
+
+    result = check_run(config, loader(config, _say), progress=ReadingBar())
+    print("\n".join(plan_page(result, sys.stdout.encoding)))
+    if options.picture and not result.problems:
+        print(save_schedule(Path(options.picture), result.plan) or f"picture: {Path(options.picture).absolute()}")
+    return EXIT_MISTAKE if result.problems else EXIT_OK
 
 
 def run_preview(options: argparse.Namespace) -> int:
@@ -222,7 +236,7 @@ def run_preview(options: argparse.Namespace) -> int:
     config = read_options(options)
     from .data.preview import preview
     from .hosts.local import load_model, model_folder
-    from .terminal import preview_lines
+    from .terminal import ReadingBar, preview_lines
     from .train_utils import load_tokenizer
     from .training.setup import prepare_samples
 
@@ -230,7 +244,7 @@ def run_preview(options: argparse.Namespace) -> int:
         model, tokenizer = load_model(config, _say)
     else:
         model, tokenizer = None, load_tokenizer(model_folder(config, _say))
-    prepared, packs = prepare_samples(config, model, tokenizer, progress=_row_progress)
+    prepared, packs = prepare_samples(config, model, tokenizer, progress=ReadingBar())
     page = preview(prepared, tokenizer, capacity=config.data.cutoff, first=options.first - 1, num=options.num, packs=packs)
     print("\n".join(preview_lines(page)))
     return EXIT_OK

@@ -1,12 +1,13 @@
-"""Entries to batches: the whole run as one planned sequence.
+"""Entries to batches: the whole run as one planned sequence, in one phase or in several that follow each other.
 
-What it does: orders the entries of every epoch, cuts them into batches, and knows before the run how many optimizer steps each epoch
-has. One sampler serves all ranks: rank r takes every world-size-th batch.
+What it does: orders the entries of every epoch as the phases say (:mod:`training_pro.batching.phases`), cuts them into batches, and knows
+before the run how many optimizer steps each epoch and each phase has. One sampler serves all ranks: rank r takes every world-size-th batch.
 
-Guarantee: the order is a pure function of (entries, seed, epoch); no global random state is read or changed. In an epoch every entry
-is trained exactly once. Every epoch is a whole number of accumulation windows (accumulation x world size batches), so no gradient is
-left over, an optimizer step belongs to one epoch, and a resumed run meets the same batches. Price: a few batches of the last windows
-of an epoch are smaller than the batch size.
+Guarantee: the order is a pure function of (entries, seed, epoch, journal of switches); no global random state is read or changed. In an
+epoch every entry is trained exactly once, also where a phase begins within it: the new phase orders only what was not drawn yet. Every
+epoch is a whole number of accumulation windows (accumulation x world size batches), so no gradient is left over, an optimizer step
+belongs to one epoch and one phase, and a resumed run meets the same batches. Price: a few batches of the last windows of an epoch are
+smaller than the batch size; a switch takes effect behind the batches that are already drawn.
 
 How the end of an epoch is cut, batch size 4, accumulation 2 (letters are entries, | separates batches, || windows)::
 
@@ -17,124 +18,35 @@ How the end of an epoch is cut, batch size 4, accumulation 2 (letters are entrie
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-Order = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-def shuffled(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Entries in an order of their own each epoch."""
-    return rng.permutation(len(lengths))
-
-
-# name on the form -> order of the entries of one epoch
-PHASES: dict[str, Order] = {"shuffled": shuffled}
-
-
-def fit_accumulation(num_entries: int, batch_size: int, accumulation: int, world_size: int = 1) -> int:
-    """Gradient accumulation that the data can fill: lowered if one step would need more entries than there are."""
-    return max(1, min(accumulation, num_entries // (batch_size * world_size)))
-
-
-def cut_batches(order: Sequence[int], batch_size: int, window: int, filler: int) -> list[list[int]]:
-    """Cut an order into batches, a whole number of windows of them.
-
-    Args:
-        order: entries in the order in which they are trained.
-        batch_size: most entries of a batch.
-        window: batches of one optimizer step, over all ranks.
-        filler: entry that completes a window where entries run out; it appears as ``-1 - filler``.
-
-    Returns:
-        Batches; each entry stands in exactly one, no batch is empty or larger than ``batch_size``.
-    """
-    entries = [int(entry) for entry in order]
-    per_window = batch_size * window
-    num_full, rest = divmod(len(entries), per_window)
-    num_batches = window if rest else 0
-    if 0 < rest < window and num_full and per_window + rest >= 2 * window:
-        num_full, num_batches = num_full - 1, 2 * window
-    head, tail = entries[: num_full * per_window], entries[num_full * per_window :]
-    batches = [head[start : start + batch_size] for start in range(0, len(head), batch_size)]
-    batches += _share_evenly(tail, num_batches)
-    return [batch or [-1 - filler] for batch in batches]
-
-
-def _share_evenly(entries: list[int], num_parts: int) -> list[list[int]]:
-    """Parts whose sizes differ by at most one, larger ones first; empty parts where entries run out."""
-    if not num_parts:
-        return []
-    size, larger = divmod(len(entries), num_parts)
-    borders = [0, *accumulate(size + (part < larger) for part in range(num_parts))]
-    return [entries[start:end] for start, end in zip(borders, borders[1:], strict=False)]
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """The whole run before it starts.
-
-    Attributes:
-        steps_per_epoch: optimizer steps of each epoch; the last may be a part of one.
-        epoch_sizes: length of each epoch in epochs: 1.0, or the part that is left for the last.
-        accumulation: batches of one optimizer step on one rank.
-        world_size: ranks.
-        batch_size: most entries of a batch.
-        num_entries: entries of an epoch.
-    """
-
-    steps_per_epoch: tuple[int, ...]
-    epoch_sizes: tuple[float, ...]
-    accumulation: int
-    world_size: int
-    batch_size: int
-    num_entries: int
-
-    @cached_property
-    def epoch_ends(self) -> tuple[int, ...]:
-        """Optimizer step after which each epoch is over."""
-        return tuple(accumulate(self.steps_per_epoch))
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the run."""
-        return self.epoch_ends[-1]
-
-    @property
-    def num_epochs(self) -> float:
-        """Epochs of the run."""
-        return sum(self.epoch_sizes)
-
-    @property
-    def num_batches(self) -> int:
-        """Batches of the run, over all ranks."""
-        return self.num_steps * self.accumulation * self.world_size
-
-    def epoch_at(self, step: float) -> float:
-        """Progress after ``step`` optimizer steps: epochs done plus the share of the current epoch's planned steps."""
-        index = min(bisect_right(self.epoch_ends, step), len(self.epoch_ends) - 1)
-        start = self.epoch_ends[index - 1] if index else 0
-        share = min((step - start) / self.steps_per_epoch[index], 1.0)
-        return sum(self.epoch_sizes[:index]) + share * self.epoch_sizes[index]
+from .batching.batches import Batches, Frame, Item
+from .batching.course import MODES, Course, Transition
+from .batching.cutting import count_batches, cut_batches, fit_accumulation
+from .batching.entries import Entries
+from .batching.facts import PlanRow, plan_rows, switch_ranges
+from .batching.journal import Switch, from_plain, to_plain
+from .batching.orders import Orders, part_of
+from .batching.phases import PHASES
+from .batching.plan import RunPlan, Segment
+from .batching.planning import HAIR, Planner, epoch_sizes
 
 
 class HybridBatchSampler:
     """Batches of the whole run, all epochs in one sequence, for all ranks.
 
+    A batch is a list of what the data set takes as an index: a number for an entry, ``-1 - number`` for a filler, a tuple of numbers for
+    entries that are joined into one sample.
+
     Args:
-        lengths: tokens of each entry.
-        batch_size: most entries of a batch (True Batch Size).
-        num_epochs: epochs; a part such as 0.5 takes the first half of that epoch's order.
+        entries: what is ordered, or only the tokens of each entry.
+        batch_size: most units of a batch (True Batch Size).
+        num_epochs: epochs; a part such as 0.5 trains that part of the entries, drawn by seed.
         accumulation: batches of one optimizer step on one rank (see :func:`fit_accumulation`).
         world_size: ranks.
         seed: decides every order, together with the epoch.
-        phase: name in :data:`PHASES`.
+        phase: name in :data:`PHASES`, or the course through several.
 
     Raises:
         ValueError: no entries, or an unknown phase.
@@ -142,77 +54,190 @@ class HybridBatchSampler:
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        entries: Entries | Sequence[int],
         *,
         batch_size: int,
         num_epochs: float = 1.0,
         accumulation: int = 1,
         world_size: int = 1,
         seed: int = 0,
-        phase: str = "shuffled",
+        phase: str | Course = "shuffled",
     ) -> None:
-        if not len(lengths):
-            raise ValueError("Data set: there are no samples to make batches of. Check the data.")
-        if phase not in PHASES:
-            raise ValueError(f"Batching mode: {phase!r} is unknown. Choose from {', '.join(PHASES)}.")
-        self._lengths = np.asarray(lengths)
-        self._order = PHASES[phase]
-        self._seed = seed
-        self._window = accumulation * world_size
-        self._filler = int(self._lengths.argmin())
-        self._position = 0
+        self.entries = entries if isinstance(entries, Entries) else Entries(entries)
+        self.course = phase if isinstance(phase, Course) else Course((phase,))
+        for name in self.course.phases:
+            if name not in PHASES:
+                raise ValueError(f"Batching mode: {name!r} is unknown. Choose from {', '.join(PHASES)}.")
         self.batch_size = None  # batches differ in size: accelerate must not complete them
         self.drop_last = False
-        self.plan = self._make_plan(batch_size, num_epochs, accumulation, world_size)
+        self._seed = seed
+        self._filler = int(self.entries.lengths.argmin())
+        frame = Frame(batch_size, accumulation * world_size, world_size, self.course.leave_out_overlaps)
+        self._orders = Orders(self.entries, frame, seed)
+        self._planner = Planner(self._orders, self.course, num_epochs)
+        self._longest = sum(
+            count_batches(part_of(len(self.entries), size), batch_size, frame.window) for size in epoch_sizes(num_epochs)
+        )
+        self._journal: list[Switch] = []
+        self._history = 0
+        self._position = 0
+        self.num_drawn = 0
+        self._replan()
 
-    def _make_plan(self, batch_size: int, num_epochs: float, accumulation: int, world_size: int) -> RunPlan:
-        whole = int(num_epochs)
-        part = num_epochs - whole
-        sizes = (1.0,) * whole + ((part,) if part > 1e-9 else ())
-        num_entries = len(self._lengths)
-        dummy = range(num_entries)
-        steps = {
-            size: len(cut_batches(dummy[: _part_of(num_entries, size)], batch_size, self._window, 0)) // self._window
-            for size in set(sizes)
-        }
-        return RunPlan(tuple(steps[size] for size in sizes), sizes, accumulation, world_size, batch_size, num_entries)
+    def _replan(self) -> None:
+        self.plan, self._stretches = self._planner.plan(self._journal, self._history)
+        self._epoch: tuple[int, list[tuple[int, int, Batches]]] = (-1, [])
 
-    def epoch_batches(self, epoch: int) -> list[list[int]]:
-        """All batches of one epoch (counted from 0), in order."""
-        order = self._order(self._lengths, np.random.default_rng([self._seed, epoch]))
-        order = order[: _part_of(len(order), self.plan.epoch_sizes[epoch])]
-        return cut_batches(order.tolist(), self.plan.batch_size, self._window, self._filler)
+    # --- batches ---------------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self.plan.num_batches
+        """Most batches that the run can have, whatever its switches do; it may end earlier, where its plan ends."""
+        return self._longest
 
-    def __iter__(self) -> Iterator[list[int]]:
-        start, self._position = self._position, 0
-        position = 0
-        for epoch, num_steps in enumerate(self.plan.steps_per_epoch):
-            num_batches = num_steps * self._window
-            if start >= position + num_batches:
-                position += num_batches
-                continue
-            yield from self.epoch_batches(epoch)[max(0, start - position) :]
-            position += num_batches
+    def __iter__(self) -> Iterator[list[Item]]:
+        position, self._position = self._position, 0
+        self.num_drawn = position
+        while position < self.plan.num_batches:
+            plan = self.plan
+            for batch in self._rest_of_epoch(*plan.place_of(position)):
+                position += 1
+                self.num_drawn = position
+                yield batch
+                if self.plan is not plan:  # a switch has changed what follows
+                    break
+
+    def _rest_of_epoch(self, epoch: int, place: int) -> Iterator[list[Item]]:
+        for begin, end, batches in self.parts(epoch):
+            yield from batches.items(max(place - begin, 0), max(end - begin, 0), self._filler)
+
+    def parts(self, epoch: int) -> list[tuple[int, int, Batches]]:
+        """The stretches of an epoch: the batches of the epoch at which each begins and ends, and its own batches."""
+        if self._epoch[0] != epoch:
+            stretches = self._stretches[epoch]
+            begins = [stretch.position for stretch in stretches]
+            ends = [*begins[1:], self.plan.steps_per_epoch[epoch] * self.plan.window]
+            made = [self._orders.batches(epoch, stretches[: number + 1]) for number in range(len(stretches))]
+            self._epoch = epoch, list(zip(begins, ends, made, strict=True))
+        return self._epoch[1]
+
+    def epoch_batches(self, epoch: int) -> list[list[Item]]:
+        """All batches of one epoch (counted from 0), in order."""
+        return list(self._rest_of_epoch(epoch, 0))
+
+    # --- switches --------------------------------------------------------------------------------------------------------------
+
+    def next_phase(self, step: int, cause: str, *, num_drawn: int | None = None) -> Switch | None:
+        """Let the next phase begin as soon as possible: behind the last batch that is drawn, at a whole window.
+
+        Must be called alike on all ranks, between two optimizer steps.
+
+        Args:
+            step: optimizer steps done.
+            cause: in words, for the journal.
+            num_drawn: batches drawn over all ranks; None = by this sampler.
+
+        Returns:
+            What was written into the journal; None if there is no next phase, it begins within the batches that are drawn already, or
+            none are left to draw.
+        """
+        drawn = self.num_drawn if num_drawn is None else num_drawn
+        window = self.plan.window
+        position = max(-(-drawn // window), step) * window
+        stage = self.stage_at(step) + 1
+        if stage > self.course.last_stage or position >= self.plan.num_batches or self.stage_at(position // window) >= stage:
+            return None
+        switch = Switch(*self.plan.place_of(position), stage, self.course.phases[stage], cause, self.course.gradual_into(stage))
+        self._journal.append(switch)
+        self._replan()
+        return switch
+
+    @property
+    def journal(self) -> tuple[Switch, ...]:
+        """Switches that are decided, in order of decision; those to come by plan are in :attr:`plan`."""
+        return tuple(self._journal)
+
+    def stage_at(self, step: int) -> int:
+        """Number of the phase that trains the step after ``step`` finished ones."""
+        return self.plan.segment_at(step).stage
+
+    def plan_rows(self) -> list[PlanRow]:
+        """The plan in numbers: steps, tokens and padding of each phase in each epoch."""
+        return plan_rows(self.plan, self.parts)
+
+    def earliest_plan(self) -> RunPlan:
+        """The plan if every loss that is waited for comes as early as it still may; :attr:`plan` has them as late as they may."""
+        return self._planner.plan(self._passed(self.num_drawn), self.num_drawn, earliest=True)[0]
+
+    def _passed(self, batches: int) -> list[Switch]:
+        """The journal, and what was planned within the first batches."""
+        window, journal = self.plan.window, self._journal
+        planned = [switch for switch in self.plan.switches if switch.is_planned and switch not in journal]
+        passed = [switch for switch in planned if self.plan.step_of(switch) * window < batches]
+        return sorted([*journal, *passed], key=lambda switch: switch.place)
+
+    # --- to go on later --------------------------------------------------------------------------------------------------------
 
     def state_dict(self, batches_done: int) -> dict[str, Any]:
         """What is needed to go on after ``batches_done`` batches (counted over all ranks)."""
-        return {"batches_done": batches_done, "seed": self._seed, "num_entries": len(self._lengths)}
+        return {
+            "batches_done": batches_done,
+            "seed": self._seed,
+            "num_entries": len(self.entries),
+            "num_epochs": self.plan.num_epochs,
+            "journal": to_plain(self._passed(batches_done)),
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration begin where the state was taken.
+    def load_state_dict(self, state: dict[str, Any], *, from_start: bool = False) -> None:
+        """Let the next iteration begin where the state was taken, by the order of that run.
+
+        Where the run has another number of epochs now and was within its last one, the rest of that epoch is ordered anew.
+
+        Args:
+            state: of :meth:`state_dict`.
+            from_start: let it begin with the first batch nevertheless, for those who skip batches themselves.
 
         Raises:
             ValueError: the state belongs to other data or another seed.
         """
-        for key, present, label in (("seed", self._seed, "Seed"), ("num_entries", len(self._lengths), "number of samples")):
+        for key, present, label in (("seed", self._seed, "Seed"), ("num_entries", len(self.entries), "number of samples")):
             if state[key] != present:
                 raise ValueError(f"Resume: the {label} was {state[key]}, now it is {present}. Use the same data and seed.")
-        self._position = int(state["batches_done"])
+        done = int(state["batches_done"])
+        self._journal, self._history = from_plain(state.get("journal", [])), done
+        self._replan()
+        self._note_other_size(float(state.get("num_epochs", self.plan.num_epochs)), done)
+        self._position = 0 if from_start else done
+
+    def _note_other_size(self, num_epochs: float, done: int) -> None:
+        """Write into the journal that the epoch in which a run stands was planned with another size."""
+        before = Planner(self._orders, self.course, num_epochs).plan(self._journal, self._history)[0]
+        step = -(-done // before.window)
+        epoch = before.epoch_of(step)
+        if not step or epoch >= min(len(before.epoch_sizes), len(self.plan.epoch_sizes)):
+            return
+        size = before.epoch_sizes[epoch]
+        if abs(size - self.plan.epoch_sizes[epoch]) < HAIR:
+            return
+        position = (step - (before.epoch_ends[epoch - 1] if epoch else 0)) * before.window
+        segment = before.segment_at(step - 1)
+        cause = f"Epochs changed from {num_epochs:g} to {self.plan.num_epochs:g}"
+        self._journal.append(Switch(epoch, position, segment.stage, segment.phase, cause, epoch_size=size))
+        self._longest += before.window
+        self._replan()
 
 
-def _part_of(num_entries: int, size: float) -> int:
-    """Entries of an epoch of which only a part is trained; at least one."""
-    return num_entries if size >= 1 else max(1, round(num_entries * size))
+__all__ = [
+    "MODES",
+    "PHASES",
+    "Course",
+    "Entries",
+    "HybridBatchSampler",
+    "PlanRow",
+    "RunPlan",
+    "Segment",
+    "Switch",
+    "Transition",
+    "cut_batches",
+    "fit_accumulation",
+    "switch_ranges",
+]

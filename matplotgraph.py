@@ -6,10 +6,14 @@ time. matplotlib draws without a screen.
 
 from __future__ import annotations
 
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from .runs.state import RunState
 from .runs.store import RunFolder, write_json
+
+_SHOWN_EPOCHS = 30  # of more, the borders would hide the curve
 
 
 def graph_points(state: RunState) -> list[dict[str, Any]]:
@@ -73,4 +77,47 @@ def save_graph(folder: RunFolder, state: RunState) -> str:
         draw_graph(state).savefig(folder.graph)
     except ImportError:
         return f"There is no picture of the graph ({folder.graph.name}): it needs matplotlib, pip install matplotlib."
+    return ""
+
+
+def draw_schedule(plan: dict[str, Any]) -> Any:
+    """A matplotlib figure of the learning rate over a planned run.
+
+    Args:
+        plan: with ``learning_rates``, (optimizer step, learning rate) in rising steps, and ``schedule``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps, rates = zip(*plan["learning_rates"], strict=True)
+    axes.plot(steps, rates, color="#4d7c0f", linewidth=1.5)
+    for end in accumulate(plan["steps_per_epoch"][:-1]) if len(plan["steps_per_epoch"]) <= _SHOWN_EPOCHS else ():
+        axes.axvline(end, color="#94a3b8", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("optimizer steps (dotted: ends of epochs)")
+    axes.set_ylabel("learning rate")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, steps[-1])
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    axes.grid(alpha=0.25)
+    axes.set_title(str(plan["schedule"]))
+    return figure
+
+
+def save_schedule(path: Path, plan: dict[str, Any]) -> str:
+    """Draw the learning rate over a planned run into a file; its ending says the format.
+
+    Returns:
+        A sentence for the user if there is no picture, since matplotlib is not installed; else an empty text.
+
+    Raises:
+        ValueError: matplotlib has no such format.
+        OSError: the file cannot be written.
+    """
+    try:
+        draw_schedule(plan).savefig(path)
+    except ImportError:
+        return f"There is no picture ({path.name}): it needs matplotlib, pip install matplotlib."
     return ""

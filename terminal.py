@@ -9,6 +9,33 @@ from typing import Any
 from .runs.store import RunFolder
 
 
+class ReadingBar:
+    """A bar for the preparation of data, drawn on stderr; a :data:`data.progress.Progress`."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, share: float, what: str) -> None:
+        """Show a share, 0 to 1, and words; at 1 the bar is done."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            if share >= 1:
+                return
+            self._bar = tqdm(total=100, bar_format="{percentage:3.0f}%|{bar:25}| {desc}", leave=False)
+        self._bar.n = 100 * share
+        self._bar.set_description_str(what, refresh=False)
+        self._bar.refresh()
+        if share >= 1:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
 class TrainingDisplay:
     """Shows a run on a terminal; takes its events as a listener.
 
@@ -28,6 +55,7 @@ class TrainingDisplay:
         self.visible = visible
         self._total, self._epochs = 0, 0.0
         self._bar: Any = None
+        self._reading = ReadingBar()
         self._samples: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: str, **fields: Any) -> None:
@@ -53,6 +81,7 @@ class TrainingDisplay:
 
     def close(self, outcome: Any) -> None:
         """The last words on the run."""
+        self._reading.close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -61,13 +90,18 @@ class TrainingDisplay:
 
     def _on_stage(self, fields: dict[str, Any]) -> None:
         self.is_training, self.is_saving = False, fields["stage"] == "saving"
+        if fields.get("share") is not None:
+            return self._reading(fields["share"], fields["detail"])
+        self._reading.close()
         if fields.get("detail"):
             self.say(f"- {fields['detail']}")
 
     def _on_message(self, fields: dict[str, Any]) -> None:
+        self._reading.close()
         self.say(f"{'warning: ' if fields['level'] == 'warning' else ''}{fields['text']}")
 
     def _on_prepared(self, fields: dict[str, Any]) -> None:
+        self._reading.close()
         for line in report_lines(fields["report"]):
             self.say(line)
 

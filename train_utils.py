@@ -230,16 +230,26 @@ def load_tokenizer(folder: Path) -> Any:
         raise ValueError(f"Model: the tokenizer in {folder} cannot be loaded: {error} Choose a complete model folder.") from error
 
 
+_TEMPLATES_DIR = Path(__file__).parent / "data" / "chat_templates"
+CHAT_TEMPLATES = tuple(sorted(path.stem for path in _TEMPLATES_DIR.glob("*.jinja")))
+
+
 def read_chat_template(file: str) -> str:
-    """A chat template from a .jinja file or a WebUI instruction template (.yaml with ``instruction_template``).
+    """A chat template by its name (:data:`CHAT_TEMPLATES`), from a .jinja file or a WebUI instruction template.
+
+    Args:
+        file: a name, or a path; a .yaml has its template under ``instruction_template``.
 
     Raises:
         ValueError: unreadable, or no template in it.
     """
+    path = _TEMPLATES_DIR / f"{file}.jinja" if file in CHAT_TEMPLATES else Path(file).expanduser()
     try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Chat template: {file} cannot be read: {error}. Choose a .jinja or .yaml file.") from error
+        raise ValueError(
+            f"Chat template: {file} cannot be read: {error}. Choose a .jinja or .yaml file, or one of {', '.join(CHAT_TEMPLATES)}."
+        ) from error
     if Path(file).suffix.lower() in (".yaml", ".yml"):
         import yaml
 

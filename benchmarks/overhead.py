@@ -1,8 +1,9 @@
 """What the trainer costs: the same batches through it and through a bare PyTorch loop, side by side.
 
     python benchmarks/overhead.py --model FOLDER            (default: the embedded model)
+    python benchmarks/overhead.py --route padded            (flat, masked: how both compute their batches; default: as a run chooses)
 
-Both use the same model, adapter, collation, loss, AdamW and clipping; the bare loop has no events, controls, schedule or plan. Trained
+Both use the same model, adapter, collation, route, loss, AdamW and clipping; the bare loop has no events, controls, schedule or plan. Trained
 tokens per second from the end of the first step to the end of the last; runs alternate, the median ratio counts.
 """
 
@@ -54,9 +55,10 @@ def bare(config: Any, model: Any, tokenizer: Any) -> tuple[float, list[float]]:
     """The same in a plain loop."""
     import torch
     from training_pro import train_utils
-    from training_pro.data.collate import Samples, collate, padding_id
-    from training_pro.training.loss import summed_loss
+    from training_pro.data.collate import padding_id
+    from training_pro.training.routes import Trial, choose_route, run_pieces
     from training_pro.training.setup import prepare_run
+    from training_pro.training.step import BatchLoss
 
     with train_utils.borrowed(model, tokenizer):
         setup = prepare_run(config, model, tokenizer)
@@ -69,14 +71,17 @@ def bare(config: Any, model: Any, tokenizer: Any) -> tuple[float, list[float]]:
         peft_model.train()
         weights = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=config.training.learning_rate, weight_decay=0.0)
-        samples, pad = Samples(setup.prepared.train), padding_id(tokenizer)
+        samples, pad = setup.entries.samples(setup.prepared.train), padding_id(tokenizer)
+        pieces = run_pieces(samples, setup.entries.lengths)
+        computer = BatchLoss(peft_model, choose_route(Trial(peft_model, pieces, pad, setup.precision), config.batching.route))
+        collator = computer.collator(pad)
         tokens, losses, begun = 0, [], 0.0
         for number, indices in enumerate(setup.sampler):
-            batch = collate([samples[index] for index in indices], pad)
-            labels = batch.pop("labels")
-            num_trained = int((labels[:, 1:] != -100).sum())
-            loss = summed_loss(peft_model(**batch).logits, labels) / num_trained
-            loss.backward()
+            batch = collator([samples[index] for index in indices])
+            num_trained = len(batch["targets"])
+            with computer.attached():
+                loss = computer.loss_sum(peft_model, batch) / num_trained
+                loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, config.training.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
@@ -94,6 +99,7 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--route", default="auto", choices=("auto", "flat", "masked", "padded"))
     options = parser.parse_args()
 
     from training_pro.config import RunConfig
@@ -105,6 +111,7 @@ def main() -> None:
             "model": {"path": options.model},
             "adapter": {"name": "overhead", "if_exists": "replace", "rank": 8, "dropout": 0.0, "targets": ["q-v"]},
             "data": {"dataset": str(make_data(folder, options.steps * 4))},
+            "batching": {"route": options.route},
             "training": {"epochs": 1, "schedule": "constant"},
             "checkpoints": {"save_every_epoch": False},
             "run": {"adapters_dir": str(folder / "adapters")},

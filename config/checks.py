@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..custom_scheduler import RAMP_DOWN
+from ..data.origins import HOW_TO_WRITE, OriginError, parse_origin
+from ..slicing.cuts import CutError, make_cuts
+from ..train_utils import CHAT_TEMPLATES
 from .field import SettingInfo
 from .problems import Problem
 
@@ -72,18 +76,77 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
     if not config.adapter.targets:
         yield problem("adapter.targets", "No module would be trained.", "Choose all-linear.")
     data = config.data
-    if not data.dataset and not data.text_file:
+    if not data.dataset and not data.text_file and not data.more_datasets:
         yield problem("data.dataset", "There is nothing to train on.", "Choose a Data set or a Text file.")
     for field in ("data.dataset", "data.text_file", "data.eval_dataset", "data.format_file", "model.chat_template"):
         section, key = field.split(".")
         value = getattr(getattr(config, section), key)
-        if value and not _exists(value):
-            yield problem(field, "There is no such file or folder.", f"Looked for {_place(value)}.")
+        names = CHAT_TEMPLATES if field == "model.chat_template" else ()
+        if value and value not in names and not _exists(value):
+            known = f" The names are {', '.join(names)}." if names else ""
+            yield problem(field, "There is no such file or folder.", f"Looked for {_place(value)}.{known}")
+    for line in data.more_datasets:
+        yield from _further_problems(line, infos["data.more_datasets"].label)
     if data.format == "template" and not data.format_file:
         yield problem("data.format_file", "The data format 'template' needs a format file.", "Choose a Format file.")
     if data.eval_dataset and data.eval_share:
         yield problem("data.eval_share", "There is an Evaluation data set as well.", "Set this to 0 or remove the file.")
+    if config.training.schedule == RAMP_DOWN and not config.training.lr_trigger_loss:
+        yield problem("training.lr_trigger_loss", f"{RAMP_DOWN} waits for a loss.", "Write for example 1.5.")
+    yield from _batching_checks(config, problem)
+    yield from _text_checks(config, problem)
     yield from _folder_checks(config, problem)
+
+
+def _batching_checks(config: RunConfig, problem: Callable[[str, str, str], Problem]) -> Iterator[Problem]:
+    """Settings of the phases that exclude each other."""
+    batching = config.batching
+    if batching.mode in ("sequential", "hybrid") and batching.packing not in ("none", "ordered"):
+        remedy = "Choose ordered or none, or another Batching mode."
+        yield problem("batching.packing", f"Its packs have no order that {batching.mode} batching could keep.", remedy)
+    if batching.mode != "hybrid" or batching.switch_by != "loss":
+        return
+    if batching.switch_loss_low > batching.switch_loss_high:
+        remedy = f"Set it to {batching.switch_loss_high:g} (Switch at loss, to) or less."
+        yield problem("batching.switch_loss_low", "The range ends below its begin.", remedy)
+    if 0 < batching.switch_latest < batching.switch_minimum:
+        remedy = f"Set it to {batching.switch_minimum:g} (Switch at the earliest) or more, or to 0."
+        yield problem("batching.switch_latest", "The latest switch is before the earliest.", remedy)
+
+
+def _text_checks(config: RunConfig, problem: Callable[[str, str, str], Problem]) -> Iterator[Problem]:
+    """Settings of raw text that exclude each other or cannot be used."""
+    data = config.data
+    try:
+        make_cuts(data.cut_at, data.hard_cut)
+    except CutError as error:
+        yield problem("data.hard_cut", f"{error.reason}.", f"{error.remedy[:1].upper()}{error.remedy[1:]}")
+    default = type(data).model_fields["hard_cut"].default
+    if data.cut_at not in ("string", "regex") and data.hard_cut not in ("", default):
+        yield problem(
+            "data.hard_cut",
+            f"It is not used where Hard Cut at is {data.cut_at!r}.",
+            "Empty it, or choose string or regex under Hard Cut at.",
+        )
+    if data.dementor and data.overlap:
+        yield problem("data.overlap", "With DEMENTOR every block overlaps already.", "Set this to 0 or switch DEMENTOR off.")
+    if data.stride != 1 and not data.dementor:
+        yield problem("data.stride", "Only DEMENTOR has a stride.", "Set this to 1 or switch DEMENTOR on.")
+    if data.min_tokens >= data.cutoff:
+        remedy = f"Set this below the Maximum context length (Cutoff) of {data.cutoff}."
+        yield problem("data.min_tokens", "All blocks would be left out.", remedy)
+
+
+def _further_problems(line: str, label: str) -> Iterator[Problem]:
+    """What is wrong with one entry of Further data sets."""
+    try:
+        path = parse_origin(line).path
+    except OriginError as error:
+        yield Problem("data.more_datasets", label, line, error.reason, error.remedy)
+        return
+    if not _exists(path):
+        remedy = f"Looked for {_place(path)}. {HOW_TO_WRITE}"
+        yield Problem("data.more_datasets", label, line, "There is no such file or folder.", remedy)
 
 
 def _folder_checks(config: RunConfig, problem: object) -> Iterator[Problem]:

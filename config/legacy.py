@@ -23,6 +23,7 @@ _SIMPLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "cutoff_len": ("data.cutoff", int),
     "min_chars": ("data.min_chars", int),
     "hard_cut_string": ("data.hard_cut", str),
+    "train_only_after": ("data.train_after", str),
     "add_bos_token": ("data.add_bos", lambda yes: "auto" if yes else "no"),
     "micro_batch_size": ("batching.true_batch_size", int),
     "grad_accumulation": ("batching.gradient_accumulation", int),
@@ -158,5 +159,10 @@ def _text_settings(data: dict[str, Any], put: Callable[[str, Any], None], notes:
         put("data.overlap", 0.5)
     if data.get("stride_length") and data.get("text_dataset") not in _NONE and data.get("cutoff_len"):
         put("data.overlap", round(min(0.9, int(data["stride_length"]) / int(data["cutoff_len"])), 3))
-    if data.get("excess_length") == "truncate" or data.get("eliminate_long_blocks") is False:
-        notes.append("The old trainer cut too long rows off at the Cutoff; here they are left out and counted.")
+    if data.get("eliminate_long_blocks"):
+        put("data.too_long", "drop")
+    elif data.get("excess_length") == "truncate" or data.get("eliminate_long_blocks") is False:
+        notes.append(
+            "The old trainer cut too long rows off at the Cutoff; here they are left out and counted. "
+            "Choose another way under Too long; 'cut reply' is the old one."
+        )

@@ -51,15 +51,20 @@ def unknown_key(field: str, value: Any, known: dict[str, str]) -> Problem:
     leaf = field.rsplit(".", 1)[-1]
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
     by_leaf = {name.rsplit(".", 1)[-1]: name for name in known}
-    close = difflib.get_close_matches(field, known, n=1, cutoff=0.6)
+    close = [name for name in difflib.get_close_matches(field, known, n=3, cutoff=0.6) if _is_like(leaf, name.rsplit(".", 1)[-1])]
     close_leaf = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.6)
-    nearest = same_leaf[:1] or close or [by_leaf[name] for name in close_leaf]
+    nearest = same_leaf[:1] or close[:1] or [by_leaf[name] for name in close_leaf]
     remedy = (
         f"Did you mean '{nearest[0]}' ({known[nearest[0]]})?"
         if nearest
         else "Remove it; `training-pro config --example` shows every setting."
     )
     return Problem(field, "Unknown setting", value, "There is no such setting.", remedy)
+
+
+def _is_like(leaf: str, other: str) -> bool:
+    """Whether not only the section is alike."""
+    return difflib.SequenceMatcher(None, leaf, other).ratio() >= 0.3
 
 
 _NUMBER_TYPES = {"float_parsing", "float_type", "finite_number"}

@@ -6,10 +6,15 @@ from typing import Any
 
 from pydantic import field_validator
 
+from ..data.chat_choice import TRAIN_ON
 from ..data.formats import SOURCES
+from ..data.mixing import MIX_UNITS, MIXES
+from ..data.origins import as_share
+from ..data.truncation import TOO_LONG
+from ..slicing.cuts import CUTS
+from ..slicing.languages import AUTO, LANGUAGES
 from .field import Section, setting
 
-TRAIN_ON = ("replies", "everything")
 EOS_PLACES = ("every block", "end of section", "none")
 
 
@@ -24,29 +29,120 @@ class DataSettings(Section):
         "Training PRO's format file (formats/*.json with %field% templates), for the format 'template'.",
         advanced=True,
     )
+    dataset_share: float = setting(
+        1.0,
+        "Share of the data set",
+        "Part of the conversations that is used, drawn by seed over the whole file (0.25 or 25 %).",
+        ge=1e-6,
+        le=1,
+    )
     text_file: str = setting("", "Text file", "Plain text (.txt) or a folder of them, trained as raw text.")
+    text_share: float = setting(
+        1.0,
+        "Share of the text",
+        "Part of the text's sections that is used, drawn by seed over the whole file (0.25 or 25 %).",
+        ge=1e-6,
+        le=1,
+    )
+    more_datasets: list[str] = setting(
+        [],
+        "Further data sets",
+        "FILE, FILE = WEIGHT or FILE = WEIGHT, PERCENT %, such as recipes.jsonl = 2, 50 %. The percentage is the part that is used.",
+        advanced=True,
+    )
+    mix: str = setting(
+        "all",
+        "Mix",
+        "all: everything once, one after the other. The others mix the data sets and the text by their weights: until the first of them "
+        "is used up, or until each was used whole (smaller ones are repeated).",
+        choices=tuple(MIXES),
+        advanced=True,
+    )
+    mix_by: str = setting("samples", "Weights count", "What the weights are shares of.", choices=MIX_UNITS, advanced=True)
+    dataset_weight: float = setting(
+        1.0, "Weight of the data set", "Its part in the mix, beside the other weights.", ge=1e-6, advanced=True
+    )
+    text_weight: float = setting(
+        1.0, "Weight of the text", "Its part in the mix, beside the other weights.", ge=1e-6, advanced=True
+    )
     encoding: str = setting("auto", "Text encoding", "auto: UTF-8 or detected; or a name such as utf-8, cp1252.", advanced=True)
     train_on: str = setting(
-        "replies", "Train on", "replies: only the assistant's words count. everything: the whole conversation.", choices=TRAIN_ON
+        "replies",
+        "Train on",
+        "replies: only the assistant's words count. last reply: only the last of them. everything: the whole conversation. "
+        "A message with weight 0 or train: false is never trained.",
+        choices=TRAIN_ON,
+    )
+    train_after: str = setting(
+        "",
+        "Train only after",
+        "Nothing up to and with the first place of this text is trained, in each text block and in each conversation, such as "
+        "### Response:. \\n is a line break. Samples without it are trained as if it were empty (counted).",
+        advanced=True,
     )
     cutoff: int = setting(
         512,
         "Maximum context length (Cutoff)",
-        "Longest sample. Longer conversations are left out and counted; texts are cut into blocks of this length.",
+        "Longest sample. What happens to longer conversations stands under Too long; texts are cut into blocks of this length.",
         unit="tokens",
         ge=8,
         le=1_048_576,
     )
+    too_long: str = setting(
+        "drop",
+        "Too long",
+        "Conversations over the Cutoff. drop: left out (counted). cut front, cut end: whole exchanges are left out there, the system "
+        "turn stays. windows: cut into several that each begin with the system turn. cut reply: cut at the Cutoff, also inside a reply.",
+        choices=TOO_LONG,
+    )
     overlap: float = setting(
         0.0, "Overlap", "Share of a text block that an extra block between two neighbours repeats; 0 = off.", ge=0, le=0.9
+    )
+    dementor: bool = setting(
+        False,
+        "DEMENTOR",
+        "Every sentence of a text starts a block that runs as far as the Cutoff allows: the text is learned by heart. Check tells "
+        "how many blocks and tokens that makes.",
+    )
+    stride: int = setting(
+        1,
+        "Stride",
+        "With DEMENTOR: from the start of a block to the start of the next. Larger = fewer blocks.",
+        unit="sentences",
+        ge=1,
+        advanced=True,
+    )
+    cut_at: str = setting(
+        "string",
+        "Hard Cut at",
+        "What no text block crosses. string, regex: the Hard Cut String, which is left out. headings: Markdown headings, which open "
+        "the next block. blank lines: every empty line.",
+        choices=tuple(CUTS),
+        advanced=True,
     )
     hard_cut: str = setting(
         "\\n\\n\\n",
         "Hard Cut String",
-        "Text that separates ideas or chapters: no block crosses it. \\n is a line break; empty = off.",
+        "Text that separates ideas or chapters: no block crosses it. \\n is a line break; empty = off. With Hard Cut at regex a "
+        "regular expression, such as ^Chapter \\d+$.",
     )
     min_chars: int = setting(
         0, "Ignore small blocks", "Text blocks of at most this many characters are left out (counted).", unit="characters", ge=0
+    )
+    min_tokens: int = setting(
+        0,
+        "Ignore small blocks (tokens)",
+        "Text blocks of at most this many tokens, BOS and EOS not counted, are left out (counted).",
+        unit="tokens",
+        ge=0,
+        advanced=True,
+    )
+    language: str = setting(
+        AUTO,
+        "Language of the text",
+        "Whose abbreviations and quotes decide where sentences end. auto: detected in each text; other: the rules that need no words.",
+        choices=(AUTO, *LANGUAGES),
+        advanced=True,
     )
     add_bos: str = setting(
         "auto",
@@ -76,3 +172,9 @@ class DataSettings(Section):
     def _yes_or_no(cls, value: Any) -> Any:
         """YAML reads yes and no as true and false."""
         return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+
+    @field_validator("dataset_share", "text_share", mode="before")
+    @classmethod
+    def _percent(cls, value: Any) -> Any:
+        """``25 %`` is 0.25."""
+        return as_share(value)

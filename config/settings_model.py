@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..train_utils import DTYPES, TARGET_PRESETS
+from ..train_utils import CHAT_TEMPLATES, DTYPES, TARGET_PRESETS
 from .field import Section, setting
 
 IF_EXISTS = ("stop", "resume", "continue", "replace", "new name")
@@ -26,7 +26,8 @@ class ModelSettings(Section):
     chat_template: str = setting(
         "",
         "Chat template",
-        "File (.jinja, or a WebUI .yaml) to use instead of the model's own template. The model gets its own back afterwards.",
+        f"Used instead of the model's own: a name ({', '.join(CHAT_TEMPLATES)}) or a file (.jinja, or a WebUI .yaml). Models without "
+        "any need one for conversations; alpaca, plain and vicuna need no tokens of their own. The model gets its own back afterwards.",
         advanced=True,
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..custom_scheduler import SCHEDULES
+from ..batching.course import LOSS_RANGES, MINIMUM_EPOCHS, MODES, SMOOTHING_STEPS, TRIGGERS
+from ..custom_scheduler import NO_WARMUP, OPTIONS, RAMP_DOWN, SCHEDULES
+from ..data.embedding import EMBEDDINGS
+from ..data.packing import PACKERS
 from ..train_utils import OPTIMIZERS, PRECISIONS
 from .field import Section, setting
 
@@ -11,7 +14,12 @@ class BatchingSettings(Section):
     """How samples form batches."""
 
     true_batch_size: int = setting(
-        4, "True Batch Size", "Samples that are processed at once. As many as the memory takes.", unit="samples", ge=1, le=4096
+        4,
+        "True Batch Size",
+        "Samples that are processed at once; with Packing: packs of the cutoff's length. As many as the memory takes.",
+        unit="samples",
+        ge=1,
+        le=4096,
     )
     gradient_accumulation: int = setting(
         1,
@@ -19,6 +27,139 @@ class BatchingSettings(Section):
         "Batches that are added up before the weights move; a larger batch without more memory.",
         ge=1,
         le=4096,
+    )
+    mode: str = setting(
+        "shuffled",
+        "Batching mode",
+        "shuffled: a random order each epoch. length: samples of like length together, least padding. sequential: the order of the data, "
+        "conversation by conversation, text by text. hybrid: first length, then sequential; the settings below say when.",
+        choices=tuple(MODES),
+    )
+    switch_by: str = setting(
+        "epochs",
+        "Switch to sequential by",
+        "Hybrid batching: what ends the phase by length. epochs or steps: after so many. loss: when the smoothed training loss comes into "
+        "a range or falls below it.",
+        choices=tuple(TRIGGERS),
+    )
+    switch_epochs: float = setting(
+        1.0,
+        "Switch after epochs",
+        "Hybrid batching by epochs: length of the first phase; parts are possible.",
+        unit="epochs",
+        gt=0,
+        le=10_000,
+    )
+    switch_steps: int = setting(
+        100,
+        "Switch after steps",
+        "Hybrid batching by steps: length of the first phase.",
+        unit="optimizer steps",
+        ge=1,
+        le=100_000_000,
+    )
+    switch_loss_low: float = setting(
+        LOSS_RANGES[0][0],
+        "Switch at loss, from",
+        "Hybrid batching by loss: lower end of the range; below it counts too.",
+        ge=0,
+        le=100,
+    )
+    switch_loss_high: float = setting(
+        LOSS_RANGES[0][1], "Switch at loss, to", "Hybrid batching by loss: upper end of the range.", gt=0, le=100
+    )
+    switch_smoothing: int = setting(
+        SMOOTHING_STEPS,
+        "Smoothing of the switch loss",
+        "Hybrid batching by loss: steps over which the loss is averaged, each weighted by its trained tokens.",
+        unit="optimizer steps",
+        ge=2,
+        le=10_000,
+        advanced=True,
+    )
+    switch_minimum: float = setting(
+        MINIMUM_EPOCHS,
+        "Switch at the earliest",
+        "Hybrid batching by loss: the first phase lasts at least this long.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+        advanced=True,
+    )
+    switch_latest: float = setting(
+        2.0,
+        "Switch at the latest",
+        "Hybrid batching by loss: the next phase begins then, whatever the loss is; 0 = it waits for the loss.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+    )
+    switch_gradual: float = setting(
+        0.0,
+        "Switch gradually over",
+        "Hybrid batching: the share of batches of the next phase grows from 0 to 1 over so many epochs; 0 = at once.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+        advanced=True,
+    )
+    sequential_overlaps: bool = setting(
+        True,
+        "Overlap blocks in sequential",
+        "Off: the sequential phase leaves out text blocks that only repeat what others hold too.",
+        advanced=True,
+    )
+    packing: str = setting(
+        "none",
+        "Packing",
+        "Puts several samples into one row of the cutoff's length, so that every step trains as many tokens. best_fit: fullest packs; "
+        "ordered: keeps the order of the data; related: samples of related content. True Batch Size counts packs then: lower it.",
+        choices=tuple(PACKERS),
+    )
+    pack_attention: str = setting(
+        "isolated",
+        "Attention in packs",
+        "isolated: packed samples do not see each other, as if each stood alone. shared: a sample sees those before it in its pack; "
+        "related packs are made for that.",
+        choices=("isolated", "shared"),
+        advanced=True,
+    )
+    pack_threshold: float = setting(
+        0.3,
+        "Distance of related samples",
+        "Related packing: samples nearer than this to the last ones are passed over (they say nearly the same). 0 passes over none; "
+        "0 = same words, 1 = nothing in common.",
+        ge=0,
+        le=2,
+        advanced=True,
+    )
+    pack_window: int = setting(
+        4,
+        "Window of related samples",
+        "Related packing: how many of the last samples must be that far away.",
+        unit="samples",
+        ge=1,
+        le=1000,
+        advanced=True,
+    )
+    pack_embedding: str = setting(
+        "input embeddings",
+        "Embedding of related samples",
+        "Related packing: what decides who is near. input embeddings: words, by the loaded model. sentence-transformers: meaning, by a "
+        "model of that kind in a folder.",
+        choices=tuple(EMBEDDINGS),
+        advanced=True,
+    )
+    pack_embedding_folder: str = setting(
+        "", "Embedding folder", "Folder of the sentence-transformers model; nothing is downloaded.", advanced=True
+    )
+    route: str = setting(
+        "auto",
+        "Batch route",
+        "How a batch is computed; the result is the same. auto: the fastest that is exact for the model, which is tried before the "
+        "first step. flat: one row without padding. masked: packs as rows with a mask. padded: one row a sample.",
+        choices=("auto", "flat", "masked", "padded"),
+        advanced=True,
     )
 
 
@@ -35,10 +176,63 @@ class TrainingSettings(Section):
         "FP_low_epoch_annealing", "LR Scheduler", "How the learning rate changes over the run.", choices=tuple(SCHEDULES)
     )
     warmup_steps: int = setting(
-        0, "Warmup Steps", "The learning rate rises from 0 over this many steps.", unit="optimizer steps", ge=0, le=1_000_000
+        0,
+        "Warmup Steps",
+        f"The learning rate rises from 0 over this many steps. No effect with {', '.join(NO_WARMUP)}.",
+        unit="optimizer steps",
+        ge=0,
+        le=1_000_000,
     )
     warmup_share: float = setting(
         0.0, "Warmup Ratio", "The same as a share of the run; counts if Warmup Steps is 0.", ge=0, le=0.9
+    )
+    lr_cycles: int = setting(
+        int(OPTIONS["lr_cycles"]),
+        "LR Cycles",
+        "For cosine_with_restarts: how many times the rate comes down; 1 = no restart.",
+        ge=1,
+        le=1000,
+        advanced=True,
+    )
+    lr_floor: float = setting(
+        OPTIONS["lr_floor"],
+        "LR Floor",
+        "For cosine_with_min_lr: the rate at the end, as a share of Learning Rate.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    lr_power: float = setting(
+        OPTIONS["lr_power"],
+        "LR Power",
+        "For polynomial: 1 is a straight line, 2 falls early, 0.5 falls late.",
+        ge=0.1,
+        le=10,
+        advanced=True,
+    )
+    lr_decay_share: float = setting(
+        OPTIONS["lr_decay_share"],
+        "LR Decay share",
+        "For warmup_stable_decay: the last part of the run, in which the rate comes down.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    lr_trigger_loss: float = setting(
+        0.0,
+        "Ramp-down at loss",
+        f"For {RAMP_DOWN}: the rate begins to come down when the smoothed training loss is at or under this.",
+        ge=0,
+        le=100,
+        advanced=True,
+    )
+    lr_ramp_share: float = setting(
+        OPTIONS["lr_ramp_share"],
+        "LR Ramp share",
+        f"For {RAMP_DOWN}: how long the rate takes to come down, as a share of the run so far; then the run ends.",
+        ge=0.01,
+        le=10,
+        advanced=True,
     )
     optimizer: str = setting(
         "adamw_torch", "Optimizer", "adamw_torch is the safe choice.", choices=tuple(OPTIMIZERS), advanced=True

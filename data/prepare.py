@@ -1,49 +1,65 @@
 """From settings to samples: reads, tokenizes, counts, and keeps the result.
 
-What it does: every row becomes one or more samples (a conversation; blocks of a text), written one by one to a memory-mapped Arrow
-file under a fingerprint of the files, the tokenizer and the settings. The next preparation of the same finds it and reads nothing.
+What it does: every row becomes one or more samples (a conversation; blocks of a text), written to a memory-mapped Arrow file under a
+fingerprint of the files, the tokenizer and the settings. The next preparation of the same finds it and reads nothing. Shares, what is
+held out and the mix of several data sets are an index table over that file, so that changing them costs nothing.
 
 Guarantee: Check, preview and training call this same function. A sample is never longer than the cutoff. Whatever is left out is
-counted in the report. An interrupted preparation leaves nothing that is taken for a whole one. Price: one Arrow file per set-up
-on disk, about 8 bytes a token.
+counted in the report. An interrupted preparation leaves nothing that is taken for a whole one. Memory does not grow with the size of the
+files. Price: one Arrow file per set-up on disk, about 8 bytes a token; about 200 bytes a sample in memory at the peak.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import ROOT
-from .report import KEPT_EXAMPLES, DataReport, histogram
-from .samples import SampleMaker
+from .cache import default_cache_dir, filling
+from .fingerprint import hash_file, tokenizer_identity
+from .mixing import mix
+from .origins import DATA_SET, EVALUATION, Origin, origins_of
+from .progress import Meter, Progress
+from .report import DataReport, add_source, describe, describe_sources, nothing_left
+from .samples import PlacedSample, SampleMaker
+from .selection import Choice, Units, hold_out, use_shares
 from .sources import list_files, read_rows
 from .sources_report import SourceReport, check_broken_share
+from .stored import SampleWriter, StoredSamples
 
-FORMAT_VERSION = 1
+__all__ = ["Prepared", "data_fingerprint", "default_cache_dir", "prepare", "tokenizer_identity"]
+
+FORMAT_VERSION = 2
+# the settings that change stored samples; those that only choose among them are in _CHOOSING
 _SETTINGS = (
     "format",
     "encoding",
     "train_on",
+    "train_after",
     "cutoff",
+    "too_long",
     "overlap",
+    "dementor",
+    "stride",
+    "cut_at",
     "hard_cut",
     "min_chars",
+    "min_tokens",
+    "language",
     "add_bos",
     "add_eos",
     "max_broken_share",
 )
-
-Progress = Callable[[int, str], None]
+_CHOOSING = ("dataset_share", "text_share", "more_datasets", "dataset_weight", "text_weight", "mix", "mix_by", "eval_share")
 
 
 @dataclass(frozen=True)
@@ -51,11 +67,13 @@ class Prepared:
     """What a run trains on.
 
     Attributes:
-        train: datasets.Dataset with input_ids, labels (int32 lists), num_trained, group, place.
+        train: datasets.Dataset with input_ids, labels (int32 lists), num_trained, group, section, place, source, overlap.
         eval: the same for held-out samples, or None.
-        lengths: tokens of each training sample, in order.
+        lengths: tokens of each training entry, in order; int64.
         report: what was found.
         fingerprint: identifies the data, the tokenizer and the settings.
+        entries: stored sample of each training entry; in a mix the same one can come several times.
+        vectors: of all stored samples, shape (samples, dimensions), memory-mapped, if ``embed`` was given: ``vectors[entries]``.
     """
 
     train: Any
@@ -63,6 +81,13 @@ class Prepared:
     lengths: np.ndarray
     report: DataReport
     fingerprint: str
+    entries: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    vectors: np.ndarray | None = None
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def column(self, name: str) -> np.ndarray:
+        """Numbers of the training entries: num_trained, group, section, place, source or overlap; no token is touched."""
+        return self.numbers[name][self.entries]
 
 
 def prepare(
@@ -79,222 +104,181 @@ def prepare(
     Args:
         data_config: the settings of RunConfig.data.
         tokenizer: of the model that is trained.
-        seed: decides which samples are held out.
+        seed: decides which samples are used, held out, and repeated in a mix.
         cache_dir: where prepared data are kept; the default is the checkout's ``.cache/prepared``.
-        progress: called with the number of rows done and what is being read.
-        embed: reserved for packers that look at the content.
+        progress: called with the share of the bytes that is read, 0 to 1, and words; see :mod:`data.progress`.
+        embed: makes vectors of texts for packers that look at the content (see :mod:`data.embedding`); has an ``identity``.
 
     Raises:
         ValueError: unusable data; says what, where and the remedy.
     """
     cache = cache_dir or default_cache_dir()
     started = time.monotonic()
-    fingerprint = data_fingerprint(data_config, tokenizer)
+    origins = origins_of(data_config)
+    fingerprint = data_fingerprint(data_config, tokenizer, embed=embed, progress=progress)
     folder, cached = cache / fingerprint, True
     if not (folder / "report.json").is_file():
         cached = False
-        _prepare_into(folder, data_config, tokenizer, progress or (lambda rows, what: None))
-    train, report = _load(folder / "train")
-    held_out = None
+        _prepare_into(folder, data_config, tokenizer, progress, embed)
+    stored, report = StoredSamples(folder / "train"), _load_report(folder / "train")
+    choice = _choose(stored, data_config, origins, seed)
+    held = stored.select(choice.held_out) if len(choice.held_out) else None
+    eval_trained = stored.numbers["num_trained"][choice.held_out]
     if data_config.eval_dataset:
-        held_out, eval_report = _load(folder / "eval")
+        evaluation, eval_report = StoredSamples(folder / "eval"), _load_report(folder / "eval")
+        held, eval_trained = evaluation.dataset, evaluation.numbers["num_trained"]
         report.notes += [f"Evaluation data set: {line}" for line in eval_report.left_out()]
-    elif data_config.eval_share:
-        train, held_out = _split(train, data_config.eval_share, seed)
-    _describe(report, train, held_out)
+        report.highest_token = max(report.highest_token, eval_report.highest_token)
+    entries, lengths = choice.entries, stored.lengths[choice.entries]
+    describe(report, lengths, stored.numbers["num_trained"][entries], eval_trained)
+    describe_sources(report, origins, stored.numbers["source"], stored.lengths, choice)
+    if data_config.mix == "all" and any(origin.weight != 1 for origin in origins):
+        report.notes.append("the weights of the data sets are not used, since Mix is 'all': everything is trained once")
     report.seconds, report.cached = round(time.monotonic() - started, 2), cached
-    identity = hashlib.sha256(f"{fingerprint} {data_config.eval_share} {seed if data_config.eval_share else ''}".encode())
-    return Prepared(train, held_out, _lengths(train), report, identity.hexdigest()[:16])
+    identity = _identity(fingerprint, data_config, seed)
+    return Prepared(stored.select(entries), held, lengths, report, identity, entries, stored.vectors, stored.numbers)
 
 
-def default_cache_dir() -> Path:
-    """Where prepared data are kept: TRAINING_PRO_CACHE, the checkout's ``.cache``, or the user's cache if that is not writable."""
-    chosen = os.environ.get("TRAINING_PRO_CACHE")
-    base = Path(chosen) if chosen else ROOT / ".cache"
-    if not chosen and not os.access(ROOT, os.W_OK):
-        base = Path.home() / ".cache" / "training_pro"
-    return base / "prepared"
+def _choose(stored: StoredSamples, data_config: Any, origins: list[Origin], seed: int) -> Choice:
+    """Which stored samples are trained, in which order, and which are held out."""
+    numbers = stored.numbers
+    pairs = np.stack([numbers["group"], numbers["section"]], axis=1)
+    is_new = np.any(pairs[1:] != pairs[:-1], axis=1)
+    units = Units(numbers["source"], np.concatenate([[0], np.cumsum(is_new)]), numbers["overlap"])
+    used = use_shares(units, [origin.share for origin in origins], seed)
+    trained, held_out = used, np.zeros(len(used), dtype=bool)
+    if data_config.eval_share and not data_config.eval_dataset:
+        trained, held_out = hold_out(units, used, data_config.eval_share, seed)
+    kept = np.flatnonzero(trained)
+    weights = [origin.weight for origin in origins]
+    lengths, groups = stored.lengths[kept], units.unit[kept]
+    mixed = mix(units.source[kept], lengths, weights, data_config.mix, seed, unit=data_config.mix_by, groups=groups)
+    return Choice(used, trained, kept[mixed], np.flatnonzero(held_out))
 
 
 # --- fingerprint ---------------------------------------------------------------------------------------------------------------
 
 
-def data_fingerprint(data_config: Any, tokenizer: Any) -> str:
-    """Identifies files (by content), tokenizer and settings; 16 hexadecimal digits."""
+def data_fingerprint(data_config: Any, tokenizer: Any, *, embed: Any = None, progress: Progress | None = None) -> str:
+    """Identifies the stored samples: files (by content), tokenizer, settings and embedding; 16 hexadecimal digits."""
     digest = hashlib.sha256(f"{FORMAT_VERSION}".encode())
     digest.update(json.dumps({key: getattr(data_config, key) for key in _SETTINGS}, sort_keys=True, default=str).encode())
-    for label, path in (
-        ("Data set", data_config.dataset),
-        ("Text file", data_config.text_file),
-        ("Evaluation data set", data_config.eval_dataset),
-    ):
+    files = [(origin.label, _files(origin)) for origin in [*origins_of(data_config), *_evaluation(data_config)]]
+    done = [0]
+
+    def tick(num_bytes: int) -> None:
+        done[0] += num_bytes
+        meter.tick(0, lambda: f"looking for prepared data: {done[0] / 1e6:,.0f} MB compared")
+
+    meter = Meter(progress, 1)
+    for label, paths in files:
         digest.update(f"|{label}|".encode())
-        for file in list_files(Path(path).expanduser(), label=label) if path else []:
-            _hash_file(digest, file)
+        for file in paths:
+            hash_file(digest, file, tick)
     if data_config.format_file:
-        _hash_file(digest, Path(data_config.format_file).expanduser())
+        hash_file(digest, Path(data_config.format_file).expanduser())
     digest.update(tokenizer_identity(tokenizer).encode())
+    if embed is not None:
+        digest.update(f"|{embed.identity}".encode())
     return digest.hexdigest()[:16]
 
 
-def _hash_file(digest: Any, file: Path) -> None:
-    digest.update(file.name.encode("utf-8", "replace"))
-    with contextlib.suppress(OSError), file.open("rb") as stream:  # a file that cannot be read is told by its reader
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+def _identity(fingerprint: str, data_config: Any, seed: int) -> str:
+    """The stored samples and what is chosen of them; the seed only where something is drawn."""
+    chosen = {key: getattr(data_config, key) for key in _CHOOSING}
+    is_drawn = data_config.eval_share or data_config.mix != "all" or any(origin.share < 1 for origin in origins_of(data_config))
+    text = json.dumps([fingerprint, chosen, seed if is_drawn else None], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def tokenizer_identity(tokenizer: Any) -> str:
-    """Changes when the tokenizer would give other ids or render conversations differently."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts: list[Any] = [type(tokenizer).__name__, tokenizer.chat_template, sorted(map(str, tokenizer.special_tokens_map.items()))]
-    if backend is not None:
-        model = json.loads(backend.to_str())
-        model.pop("truncation", None), model.pop("padding", None)
-        parts.append(model)
-    else:
-        parts.append(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+def _evaluation(data_config: Any) -> list[Origin]:
+    return [Origin(EVALUATION, data_config.eval_dataset)] if data_config.eval_dataset else []
+
+
+def _files(origin: Origin) -> list[Path]:
+    return list_files(Path(origin.path).expanduser(), label=origin.label)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------------
 
 
-def _prepare_into(folder: Path, data_config: Any, tokenizer: Any, progress: Progress) -> None:
+def _prepare_into(folder: Path, data_config: Any, tokenizer: Any, progress: Progress | None, embed: Any) -> None:
     """Fill a folder beside its place and move it there whole."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        sources = [("Data set", data_config.dataset), ("Text file", data_config.text_file)]
-        _write_samples(temporary / "train", sources, data_config, tokenizer, progress)
-        if data_config.eval_dataset:
-            _write_samples(
-                temporary / "eval", [("Evaluation data set", data_config.eval_dataset)], data_config, tokenizer, progress
-            )
+    origins, evaluation = origins_of(data_config), _evaluation(data_config)
+    total = sum(file.stat().st_size for origin in [*origins, *evaluation] for file in _files(origin))
+    meter = Meter(progress, total)
+    with filling(folder) as temporary, tokenizing_on_all_cores():
+        maker = _Preparation(data_config, tokenizer, meter)
+        maker.write(temporary / "train", origins, embed)
+        if evaluation:
+            maker.write(temporary / "eval", evaluation, None)
         (temporary / "report.json").write_text("{}", encoding="utf-8")
-        try:
-            temporary.replace(folder)
-        except OSError:
-            if not (folder / "report.json").is_file():  # else another process was faster with the same result
-                raise
+    meter.finish("the data are prepared")
+
+
+@contextmanager
+def tokenizing_on_all_cores() -> Iterator[None]:
+    """Many texts at once are tokenized in parallel for a while; outside, processes fork, and the library warns of that."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "true"
+    try:
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.environ[name] = before if before is not None else "false"
 
 
-def _write_samples(folder: Path, sources: list[tuple[str, str]], data_config: Any, tokenizer: Any, progress: Progress) -> None:
-    from datasets import Features, Sequence, Value
-    from datasets.arrow_writer import ArrowWriter
+@dataclass(frozen=True)
+class _Preparation:
+    """What every data set of a run is prepared with."""
 
-    folder.mkdir()
-    numbers = {"num_trained": Value("int32"), "group": Value("int32"), "place": Value("int32")}
-    features = Features({"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32")), **numbers})
-    report = DataReport()
-    maker = SampleMaker(data_config, tokenizer, report)
-    with ArrowWriter(features=features, path=str(folder / "samples.arrow")) as writer:
-        for sample in _all_samples(sources, data_config, maker, report, progress):
-            writer.write(sample)
-        writer.finalize()
-    (folder / "report.json").write_text(json.dumps(report.to_dict(), ensure_ascii=False), encoding="utf-8")
+    data_config: Any
+    tokenizer: Any
+    meter: Meter
 
+    def write(self, folder: Path, origins: list[Origin], embed: Any) -> None:
+        """Samples and report of data sets into a new folder."""
+        folder.mkdir()
+        report = DataReport()
+        maker = SampleMaker(self.data_config, self.tokenizer, report)
+        with SampleWriter(folder, embed, partial(self.tokenizer.decode, skip_special_tokens=True)) as writer:
+            for number, origin in enumerate(origins):
+                before = writer.num_samples
+                num_rows = report.num_rows
+                for sample in self._samples(origin, maker, report):
+                    writer.add(sample, number)
+                report.sources.append({"rows": report.num_rows - num_rows, "samples": writer.num_samples - before})
+        if not writer.num_samples:
+            raise ValueError(nothing_left(report, self.data_config.cutoff))
+        report.highest_token = writer.highest_token
+        (folder / "report.json").write_text(json.dumps(report.to_dict(), ensure_ascii=False), encoding="utf-8")
 
-def _all_samples(
-    sources: list[tuple[str, str]], data_config: Any, maker: SampleMaker, report: DataReport, progress: Progress
-) -> Iterator[dict[str, Any]]:
-    num_samples = 0
-    for label, path in sources:
-        if not path:
-            continue
-        source = SourceReport()
+    def _samples(self, origin: Origin, maker: SampleMaker, report: DataReport) -> Iterator[PlacedSample]:
+        config, source = self.data_config, SourceReport()
         rows = read_rows(
-            Path(path).expanduser(),
-            format=data_config.format if label != "Text file" else "auto",
-            format_file=data_config.format_file or None,
-            encoding=data_config.encoding,
+            Path(origin.path).expanduser(),
+            format=config.format if origin.label in (DATA_SET, EVALUATION) else "auto",
+            format_file=config.format_file or None,
+            encoding=config.encoding,
             report=source,
-            label=label,
+            label=origin.label,
         )
-        for number, row in enumerate(rows):
-            if number % 100 == 0:
-                progress(number, row.file)
-            for sample in maker.samples(row, source):
-                num_samples += 1
-                yield sample
-        check_broken_share(source, data_config.max_broken_share, label=label)
-        _add_source(report, source)
-    if not num_samples:
-        raise ValueError(_nothing_left(report, data_config))
+
+        def words() -> str:
+            return f"{source.files[-1].name}: {source.num_rows + source.num_broken:,} rows" if source.files else origin.path
+
+        def watched() -> Iterator[Any]:
+            for row in rows:
+                self.meter.tick(source.bytes_done, words)
+                yield row
+
+        for sample in maker.samples(watched(), source):
+            self.meter.tick(source.bytes_done, words)
+            yield sample
+        check_broken_share(source, config.max_broken_share, label=origin.label)
+        self.meter.done_before += source.bytes_done
+        add_source(report, source)
 
 
-def _add_source(report: DataReport, source: SourceReport) -> None:
-    for file in source.files:
-        kinds = ", ".join(file.formats) or file.layout
-        report.files.append(
-            {"file": file.name, "encoding": file.encoding, "format": kinds, "rows": file.num_rows, "broken": file.num_broken}
-        )
-    report.num_rows += source.num_rows
-    report.num_broken += source.num_broken
-    report.broken += [
-        {"file": row.file, "line": row.line, "where": row.where, "reason": row.reason, "excerpt": row.excerpt}
-        for row in source.broken[: KEPT_EXAMPLES - len(report.broken)]
-    ]
-    report.notes += source.notes
-
-
-def _nothing_left(report: DataReport, data_config: Any) -> str:
-    reasons = []
-    if report.num_too_long:
-        reasons.append(f"{report.num_too_long} conversations are longer than the cutoff of {data_config.cutoff} tokens")
-    if report.num_untrained:
-        reasons.append(f"{report.num_untrained} samples have no token to train on")
-    if report.num_small_blocks:
-        reasons.append(f"{report.num_small_blocks} text blocks are ignored as too small")
-    why = "; ".join(reasons) or "the files hold no text"
-    return f"Data set: nothing is left to train on: {why}. Raise the Cutoff, lower Ignore small blocks, or check the data."
-
-
-# --- reading back --------------------------------------------------------------------------------------------------------------
-
-
-def _load(folder: Path) -> tuple[Any, DataReport]:
-    from datasets import Dataset
-
-    report = DataReport.from_dict(json.loads((folder / "report.json").read_text(encoding="utf-8")))
-    return Dataset.from_file(str(folder / "samples.arrow")), report
-
-
-def _lengths(dataset: Any) -> np.ndarray:
-    """Tokens of each sample, read from the Arrow offsets without touching the tokens."""
-    if dataset is None or not len(dataset):
-        return np.zeros(0, dtype=np.int64)
-    import pyarrow.compute as pc
-
-    column = dataset.with_format("arrow")[:]["input_ids"]
-    return np.asarray(pc.list_value_length(column).to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _split(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
-    """Hold out a share of the conversations and texts; of the samples, where there are too few of those."""
-    groups = np.asarray(dataset["group"])
-    units = np.unique(groups)
-    by_sample = len(units) * share < 1
-    if by_sample:
-        groups = units = np.arange(len(dataset))
-    if len(units) < 2:
-        raise ValueError(
-            f"Evaluation share: there is only one sample, so none can be held out. Got: {share}. Set it to 0 or add data."
-        )
-    chosen = np.random.default_rng([seed, 1]).permutation(units)[: min(max(1, round(len(units) * share)), len(units) - 1)]
-    held_out = np.isin(groups, chosen)
-    return dataset.select(np.flatnonzero(~held_out)), dataset.select(np.flatnonzero(held_out))
-
-
-def _describe(report: DataReport, train: Any, held_out: Any) -> None:
-    lengths = _lengths(train)
-    report.num_samples, report.num_tokens = len(train), int(lengths.sum())
-    report.num_trained_tokens = int(np.sum(train["num_trained"]))
-    report.longest = [int(length) for length in np.sort(lengths)[::-1][:10]]
-    report.histogram = histogram(lengths.tolist())
-    if held_out is not None:
-        report.num_eval_samples = len(held_out)
-        report.num_eval_trained_tokens = int(np.sum(held_out["num_trained"]))
+def _load_report(folder: Path) -> DataReport:
+    return DataReport.from_dict(json.loads((folder / "report.json").read_text(encoding="utf-8")))

@@ -1,43 +1,174 @@
-"""Conversations to samples: labels by data.chat, what is too long or refused by the template is counted."""
+"""Conversations to samples, many rows at a time: labels by data.chat, too long ones by data.truncation, all else counted.
+
+Guarantee: a row gives its samples or a broken row with the reason; whatever is wanted and not trained is in the report.
+Price: one tokenization per text, all texts of a call in one batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from .chat import TemplateError, conversation_samples, require_template
+import numpy as np
+
+from .chat_choice import EVERYTHING, wanted_messages
+from .chat_plan import Rendered, plan
+from .chat_render import ConversationError, Message, Renderer, View, require_template
+from .chat_tokens import IGNORE, Tokens, tokenize
 from .report import KEPT_EXAMPLES, DataReport
+from .sample import Sample
 from .sources import Row
 from .sources_report import BrokenRow, SourceReport
+from .train_after import place_after, unescaped
+from .truncation import CUT_FRONT, CUT_REPLY, DROP, WINDOWS, Shortened, num_replies, shorten
+
+NO_END = "trained replies that do not end with a special token: the model may not learn to stop"
+
+
+class _Made(NamedTuple):
+    """A text and its tokens; ``after`` is the first token that may be trained."""
+
+    rendered: Rendered
+    tokens: Tokens
+    after: int = 0
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens.ids)
+
+
+class _Planned(NamedTuple):
+    """A row on its way: its wanted messages and its texts; or the reason why it is broken."""
+
+    row: Row
+    wanted: list[int]
+    texts: list[Rendered]
+    error: str = ""
 
 
 class ChatSamples:
-    """Conversations to (ids, labels); arguments as for SampleMaker."""
+    """Conversations to samples; arguments as for SampleMaker."""
 
     def __init__(self, data_config: Any, tokenizer: Any, report: DataReport) -> None:
         self._config = data_config
         self._tokenizer = tokenizer
         self._report = report
+        self._everything = data_config.train_on == EVERYTHING
+        self._marker = unescaped(data_config.train_after)
 
-    def samples(self, row: Row, source: SourceReport) -> Iterator[tuple[list[int], list[int]]]:
-        """Samples of one conversation.
+    def samples(self, row: Row, source: SourceReport) -> Iterator[Sample]:
+        """Samples of one conversation; see :meth:`samples_many`."""
+        for made in self.samples_many([row], source):
+            yield from made
+
+    def samples_many(self, rows: Sequence[Row], source: SourceReport) -> Iterator[list[Sample]]:
+        """Samples of many conversations: one list per row, in order.
 
         Raises:
             ValueError: the tokenizer has no chat template.
         """
         require_template(self._tokenizer)
+        renderer = Renderer(self._tokenizer)
+        planned = self._planned(rows, renderer)
+        texts = [text for one in planned for text in one.texts]
+        made = iter(self._tokenized(texts))
+        for one in planned:
+            yield self._finished(one, [next(made) for _ in one.texts], renderer, source)
+
+    def _planned(self, rows: Sequence[Row], renderer: Renderer) -> list[_Planned]:
+        """All rows rendered; the official rendering is asked for in one call where that is possible."""
+        plain = [row.messages or () for row in rows if not row.tools]
+        known: list[str | None] = [*(renderer.official_many(plain) or ())]
+        texts = iter(known or [None] * len(plain))
+        return [self._plan(row, View(renderer, row.tools), None if row.tools else next(texts)) for row in rows]
+
+    def _plan(self, row: Row, view: View, text: str | None) -> _Planned:
         assert row.messages is not None
         try:
-            samples = conversation_samples(row.messages, self._tokenizer, train_on=self._config.train_on, tools=row.tools)
-        except TemplateError as error:
-            source.files[-1].num_rows -= 1
-            source.add_broken(BrokenRow(row.file, row.line, row.where, str(error), str(row.messages[0].get("content", ""))[:80]))
+            wanted = wanted_messages(row.messages, self._config.train_on)
+            return _Planned(row, wanted, plan(row.messages, view, wanted, everything=self._everything, text=text))
+        except ConversationError as error:
+            return _Planned(row, [], [], str(error))
+
+    def _tokenized(self, texts: Sequence[Rendered]) -> list[_Made]:
+        if not self._marker:
+            return [_Made(*pair) for pair in zip(texts, tokenize(texts, self._tokenizer), strict=True)]
+        found = [place_after(text.text, self._marker) for text in texts]
+        self._report.num_without_marker += found.count(None)
+        tokens = tokenize(texts, self._tokenizer, [[place or 0] for place in found])
+        return [_Made(text, one, one.places[0]) for text, one in zip(texts, tokens, strict=True)]
+
+    def _finished(self, planned: _Planned, made: list[_Made], renderer: Renderer, source: SourceReport) -> list[Sample]:
+        row = planned.row
+        if planned.error:
+            excerpt = str((row.messages or [{}])[0].get("content", ""))[:80]
+            source.reject(BrokenRow(row.file, row.line, row.where, planned.error, excerpt))
+            return []
+        if any(one.length > self._config.cutoff for one in made):
+            made = self._shortened(planned, made, View(renderer, row.tools))
+        for one in made:
+            self._count(one, renderer)
+        return [self._sample(one) for one in made]
+
+    def _sample(self, made: _Made) -> Sample:
+        ids, labels = np.asarray(made.tokens.ids, dtype=np.int32), np.full(made.length, IGNORE, dtype=np.int32)
+        made.tokens.fill(labels, made.after)
+        cutoff = self._config.cutoff  # only `cut reply` leaves longer ones
+        return Sample(ids[:cutoff], labels[:cutoff], question=made.rendered.question)
+
+    def _count(self, made: _Made, renderer: Renderer) -> None:
+        rendered, report = made.rendered, self._report
+        report.routes[rendered.route] = report.routes.get(rendered.route, 0) + 1
+        reasons = [f"samples on the route {rendered.route}: {rendered.why}"] if rendered.why else []
+        if rendered.route != EVERYTHING:
+            ends = [renderer.token_at_end(rendered.text[span.start : span.end]) for span in rendered.spans]
+            reasons += [NO_END] * sum(end not in renderer.control_tokens for end in ends)
+        for reason in reasons + rendered.lost:
+            report.reasons[reason] = report.reasons.get(reason, 0) + 1
+
+    # --- longer than the cutoff ------------------------------------------------------------------------------------------------
+
+    def _shortened(self, planned: _Planned, made: list[_Made], view: View) -> list[_Made]:
+        """What is left of a conversation with samples over the cutoff; what is not is counted."""
+        mode, cutoff, row = self._config.too_long, self._config.cutoff, planned.row
+        if mode == CUT_REPLY:
+            self._report.num_cut += 1
+            return made
+        messages = row.messages or ()
+        left = Shortened[_Made]()
+        for one in made:
+            of_split = one.rendered.route == "split"
+            wanted = [len(one.rendered.messages) - 1] if of_split else planned.wanted
+            if one.length <= cutoff:
+                left.samples.append(one)
+                left.kept.update(wanted)
+            elif mode != DROP and not (of_split and mode not in (CUT_FRONT, WINDOWS)):
+                shown = messages[: len(one.rendered.messages)]
+                one_mode = CUT_FRONT if of_split else mode
+                part = shorten(shown, wanted, self._maker(view, one), mode=one_mode, cutoff=cutoff, length=one.length)
+                left.samples += part.samples
+                left.kept |= part.kept
+        self._count_shortened(planned, made, left)
+        return left.samples
+
+    def _maker(self, view: View, whole: _Made) -> Any:
+        """Renders and tokenizes a part of a conversation."""
+
+        def make(messages: Sequence[Message], wanted: Sequence[int]) -> list[tuple[_Made, int]]:
+            texts = plan(messages, view, wanted, everything=self._everything)
+            if whole.rendered.route == "split":
+                texts = [replace(text, route="split", why=whole.rendered.why) for text in texts]
+            return [(made, made.length) for made in self._tokenized(texts)]
+
+        return make
+
+    def _count_shortened(self, planned: _Planned, made: list[_Made], left: Shortened[_Made]) -> None:
+        report, row = self._report, planned.row
+        if left.samples:
+            report.num_cut += 1
+            report.num_cut_replies += num_replies(row.messages or (), set(planned.wanted) - left.kept)
             return
-        for sample in samples:
-            self._report.routes[sample.route] = self._report.routes.get(sample.route, 0) + 1
-            if len(sample.input_ids) > self._config.cutoff:
-                self._report.num_too_long += 1
-                if len(self._report.too_long) < KEPT_EXAMPLES:
-                    self._report.too_long.append({"file": row.file, "line": row.line, "tokens": len(sample.input_ids)})
-            else:
-                yield sample.input_ids, sample.labels
+        report.num_too_long += 1
+        if len(report.too_long) < KEPT_EXAMPLES:
+            report.too_long.append({"file": row.file, "line": row.line, "tokens": max(one.length for one in made)})

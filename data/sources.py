@@ -9,18 +9,19 @@ before file10, with their subfolders). `read_rows` yields what can be used and w
 
 Guarantee: rows + broken rows = all rows; files of other kinds in a folder are named in the notes. A file that is no text
 or does not decode raises before its first row.
-Price: every file is read once more for its encoding. JSON lines stream; a JSON array and a text are held in memory.
+Price: every file is read once more for its encoding. Memory is bounded by the longest row, whatever the size of the files: a text of
+more than 1 MB arrives as pieces (:class:`TextPieces`).
 To add a kind of row, see formats.py; a kind of file, `ENDINGS` in sources_files.py.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
-from .encoding import AUTO, TextEncoding, find_encoding, open_text
+from .encoding import AUTO, find_encoding, open_text
 from .formats import SOURCES, check_format, parse_row
 from .formats_messages import BadRow, Message
 from .formats_template import Template, read_format_file
@@ -44,6 +45,7 @@ __all__ = [
 EXCERPT_CHARS = 80
 RAW_CHARS = 400  # looked at for an excerpt
 DETECT_ROWS = 50
+PIECE_CHARS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Row:
     Attributes:
         kind: 'conversation' (then `messages`) or 'text' (then `text`).
         messages: each {'role', 'content'} and the input's other keys, such as tool_calls, reasoning_content, weight.
-        text: raw text; line endings are newlines.
+        text: raw text; line endings are newlines. A long one is a :class:`TextPieces`: join it, or go through it, as often as needed.
         file: name of the file, inside the chosen folder.
         line: 1-based line on which the row begins, or 1-based number of the row.
         where: 'line' or 'row', the meaning of `line`.
@@ -63,7 +65,7 @@ class Row:
 
     kind: Literal["conversation", "text"]
     messages: tuple[Message, ...] | None
-    text: str | None
+    text: str | Iterable[str] | None
     file: str
     line: int
     where: str = "line"
@@ -72,6 +74,19 @@ class Row:
 
     def __str__(self) -> str:
         return place(self.file, self.line, self.where)
+
+
+class TextPieces:
+    """A text that is too long to be held: an iterable of strings of some length each, read anew each time."""
+
+    def __init__(self, opening: Callable[[], TextIO], piece_chars: int = PIECE_CHARS) -> None:
+        self._opening = opening
+        self._piece_chars = piece_chars
+
+    def __iter__(self) -> Iterator[str]:
+        with self._opening() as stream:
+            while piece := stream.read(self._piece_chars):
+                yield piece
 
 
 def read_rows(
@@ -145,11 +160,19 @@ class _Reader:
         self.report.files.append(FileReport(name, found.name, layout))
         if found.note:
             self.report.file_notes.append(f"{name}: {found.note}")
-        records = self._texts(path, found) if layout == "text" else self._records(path, found, self.report.files[-1])
-        kind = "text" if layout == "text" else self.format
-        for record in records:
+
+        def opening() -> TextIO:
+            stream = open_text(path, found)
+            self.report.follow(stream)
+            return stream
+
+        yield from self._texts(opening, name) if layout == "text" else self._records_of(opening, name)
+        self.report.leave(path.stat().st_size)
+
+    def _records_of(self, opening: Callable[[], TextIO], name: str) -> Iterator[Row]:
+        for record in self._records(opening, self.report.files[-1]):
             try:
-                row = self._row(record, name, kind)
+                row = self._row(record, name)
             except BadRow as error:
                 self._broken(record, name, str(error))
             except RecursionError:
@@ -157,10 +180,10 @@ class _Reader:
             else:
                 yield row
 
-    def _row(self, record: Record, name: str, kind: str) -> Row:
+    def _row(self, record: Record, name: str) -> Row:
         if record.problem:
             raise BadRow(record.problem)
-        kind, content = parse_row(record.value, kind, self.template)
+        kind, content = parse_row(record.value, self.format, self.template)
         self.report.add_row(kind, content.notes)
         return Row(
             kind="text" if content.messages is None else "conversation",
@@ -176,25 +199,30 @@ class _Reader:
     def _broken(self, record: Record, name: str, reason: str) -> None:
         self.report.add_broken(BrokenRow(name, record.number, record.where, _printable(reason), _excerpt(record)))
 
-    def _texts(self, path: Path, found: TextEncoding) -> Iterator[Record]:
-        with open_text(path, found) as stream:
-            text = stream.read()
-        if text.strip():
-            problem = (
-                "" if self.format in (AUTO, "text") else f"a text file, which has no rows of the data format '{self.format}'"
-            )
-            yield Record(1, "line", {"text": text}, text[:RAW_CHARS], problem)
+    def _texts(self, opening: Callable[[], TextIO], name: str) -> Iterator[Row]:
+        """The one row of a text file; none if it is blank. The encoding is proved, so every character can be used."""
+        pieces = TextPieces(opening, PIECE_CHARS)
+        with opening() as stream:
+            head = stream.read(PIECE_CHARS)
+            is_whole = len(head) < PIECE_CHARS
+        if not head.strip() and (is_whole or not any(piece.strip() for piece in pieces)):
+            return
+        if self.format not in (AUTO, "text"):
+            reason = f"a text file, which has no rows of the data format '{self.format}'"
+            self._broken(Record(1, "line", None, head[:RAW_CHARS], reason), name, reason)
+            return
+        self.report.add_row("text", ())
+        yield Row("text", None, head if is_whole else pieces, name, 1)
 
-    def _records(self, path: Path, found: TextEncoding, file: FileReport) -> Iterator[Record]:
-        with open_text(path, found) as stream:
+    def _records(self, opening: Callable[[], TextIO], file: FileReport) -> Iterator[Record]:
+        with opening() as stream:
             in_lines = is_json_lines(stream, expected=file.layout == "json lines")
         file.layout = "json lines" if in_lines else "json"
-        with open_text(path, found) as stream:
-            if in_lines:
+        if in_lines:
+            with opening() as stream:
                 yield from read_lines(stream)
-                return
-            text = stream.read()
-        records, notes = read_document(text)
+            return
+        records, notes = read_document(opening)
         self.report.file_notes += [f"{file.name}: {note}" for note in notes]
         yield from records
 

@@ -4,6 +4,7 @@ Guarantee: counts are exact. Price: at most MAX_KEPT broken rows and MAX_NOTES d
 """
 
 from dataclasses import dataclass, field
+from typing import IO
 
 MAX_KEPT = 200
 MAX_NOTES = 50
@@ -72,6 +73,24 @@ class SourceReport:
     broken: list[BrokenRow] = field(default_factory=list)
     file_notes: list[str] = field(default_factory=list)
     row_notes: dict[str, int] = field(default_factory=dict)
+    _bytes_left_behind: int = field(default=0, init=False, repr=False, compare=False)
+    _stream: IO[str] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes of the files that were read for rows so far."""
+        stream = self._stream
+        is_open = stream is not None and not stream.closed
+        return self._bytes_left_behind + (stream.buffer.tell() if is_open else 0)  # type: ignore[union-attr]
+
+    def follow(self, stream: IO[str]) -> None:
+        """A file is being read: its position counts for :attr:`bytes_done`."""
+        self._stream = stream
+
+    def leave(self, num_bytes: int) -> None:
+        """A file was read to its end."""
+        self._stream = None
+        self._bytes_left_behind += num_bytes
 
     @property
     def num_rows(self) -> int:
@@ -124,7 +143,16 @@ class SourceReport:
 
     def add_broken(self, row: BrokenRow) -> None:
         """Counts a broken row of the last file."""
-        self.files[-1].num_broken += 1
+        self._count_broken(self.files[-1], row)
+
+    def reject(self, row: BrokenRow) -> None:
+        """Counts a row as broken that was counted as good before; its file need not be the last any more."""
+        file = next(file for file in reversed(self.files) if file.name == row.file)
+        file.num_rows -= 1
+        self._count_broken(file, row)
+
+    def _count_broken(self, file: FileReport, row: BrokenRow) -> None:
+        file.num_broken += 1
         if len(self.broken) < MAX_KEPT:
             self.broken.append(row)
 

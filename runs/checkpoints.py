@@ -29,6 +29,8 @@ IDENTITY_WORDS = {
     "model": "the base model",
     "adapter": "the adapter's settings (rank, alpha, target modules)",
     "optimizer": "Optimizer",
+    "packing": "Packing",
+    "batching": "Batching mode",
 }
 
 

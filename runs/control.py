@@ -20,11 +20,13 @@ class Control:
         stop: end the run now, save and keep what was learned.
         save_requests: how often "save now" was pressed; a save happens when the number has grown.
         stop_at_loss: stop at or under this smoothed loss; None leaves the configuration's value, 0 = off.
+        phase_requests: how often "next phase now" was pressed; the next phase begins when the number has grown.
     """
 
     stop: bool = False
     save_requests: int = 0
     stop_at_loss: float | None = None
+    phase_requests: int = 0
 
 
 def read_control(path: Path) -> Control:

@@ -3,9 +3,10 @@
 Page, graph, diagnosis and resume read the diary and nothing else. Kinds of events and their fields (times in seconds):
 
     run_started   name, pid, process_started, model, versions, resumed_from_step
-    stage         stage, detail            loading / preparing / checking / training / saving ...
+    stage         stage, detail, share     loading / preparing / checking / training / saving ...; share: 0 to 1, while data are read
     prepared      report                   what preparation found (see data.report)
     plan          num_steps, num_epochs, steps_per_epoch, num_batches, num_samples, accumulation, batch_size, ...
+    phase         step, epoch, phase, stage, cause, decided_at (step; None = planned), before, gradual (epochs): begins after step
     message       level, text              a warning or a word to the user
     step          step, epoch, loss, smoothed_loss, lr, grad_norm, tokens, tokens_per_second, time_left
     evaluation    step, epoch, loss, tokens

@@ -19,14 +19,15 @@ class RunState:
 
     Attributes:
         status: running, finished, interrupted, failed, died, or "" before the first event.
-        stage: what it is doing, in words.
-        steps: all step events since the (last) start; evaluations, checkpoints, messages, samples likewise.
+        stage: what it is doing, in words; ``detail`` says more, ``share`` how much of it is done (0 to 1), where that is known.
+        steps: all step events since the (last) start; evaluations, checkpoints, phases, messages, samples likewise.
     """
 
     name: str = ""
     status: str = ""
     stage: str = ""
     detail: str = ""
+    share: float | None = None
     started: float = 0.0
     updated: float = 0.0
     pid: int = 0
@@ -36,6 +37,7 @@ class RunState:
     steps: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +53,14 @@ class RunState:
         return self.status == RUNNING
 
 
-_LISTS = {"step": "steps", "evaluation": "evaluations", "checkpoint": "checkpoints", "message": "messages", "sample": "samples"}
+_LISTS = {
+    "step": "steps",
+    "evaluation": "evaluations",
+    "checkpoint": "checkpoints",
+    "message": "messages",
+    "sample": "samples",
+    "phase": "phases",
+}
 
 
 def apply_event(state: RunState, event: dict[str, Any]) -> None:
@@ -63,7 +72,7 @@ def apply_event(state: RunState, event: dict[str, Any]) -> None:
     elif kind in _LISTS:
         getattr(state, _LISTS[kind]).append(event)
     elif kind == "stage":
-        state.stage, state.detail = event.get("stage", ""), event.get("detail", "")
+        state.stage, state.detail, state.share = event.get("stage", ""), event.get("detail", ""), event.get("share")
     elif kind == "prepared":
         state.report = event.get("report", {})
     elif kind == "plan":
@@ -75,7 +84,9 @@ def apply_event(state: RunState, event: dict[str, Any]) -> None:
 def _restart(state: RunState, event: dict[str, Any]) -> None:
     """A new start in the same folder: a resumed run keeps the steps it builds on, another start begins anew."""
     resumed = event.get("resumed_from_step")
-    kept = {name: getattr(state, name) for name in ("steps", "evaluations", "checkpoints")} if resumed is not None else {}
+    kept = (
+        {name: getattr(state, name) for name in ("steps", "evaluations", "checkpoints", "phases")} if resumed is not None else {}
+    )
     fresh = RunState(name=event.get("name", ""), status=RUNNING, started=event.get("t", 0.0), updated=event.get("t", 0.0))
     fresh.pid, fresh.process_started = event.get("pid", 0), event.get("process_started", 0.0)
     state.__dict__.update(fresh.__dict__)

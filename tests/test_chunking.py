@@ -5,163 +5,18 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from training_pro.chunking import EOS_MODES, Block, _composes, iter_blocks, slice_text, slide_text, unescape
+from trained_tokenizers import CORPUS, GPT2, JOINED, TEXT, TOKENIZERS, encode, generated, num_tokens
+from training_pro.chunking import EOS_MODES, Block, Slicer, iter_blocks, slice_text, slide_text, unescape
 from training_pro.sentences import split_sentences
-from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-CORPUS = [
-    "The harbour master walks to the lighthouse. He lights the lamp at dusk, and it burns until dawn!",
-    'She said: "Is the ferry late?" Nobody knew.\nThe boats came home one after another.\n\nIt was 5 p.m.',
-    "我们去海边。今天的天气很好！你喜欢灯塔吗？",
-]
-LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-class WordsAndLetters(PreTrainedTokenizer):
-    """A slow tokenizer, without offsets: known words are one token, all others one for each character."""
-
-    model_input_names = ["input_ids"]
-
-    def __init__(self, **kwargs):
-        self.words = {"<s>": 0, "</s>": 1, "<unk>": 2}
-        for word in " ".join(CORPUS).split():
-            self.words.setdefault(word, len(self.words))
-        super().__init__(bos_token="<s>", eos_token="</s>", unk_token="<unk>", **kwargs)
-
-    @property
-    def vocab_size(self):
-        return len(self.words)
-
-    def get_vocab(self):
-        return dict(self.words)
-
-    def _tokenize(self, text):
-        return [token for word in text.split() for token in ([word] if word in self.words else word)]
-
-    def _convert_token_to_id(self, token):
-        return self.words.get(token, 2)
-
-    def _convert_id_to_token(self, index):
-        return list(self.words)[index]
-
-
-def trained(model, trainer_class, pre_tokenizer=None, normalizer=None, alphabet=()):
-    tokenizer = Tokenizer(model)
-    if pre_tokenizer is not None:
-        tokenizer.pre_tokenizer = pre_tokenizer
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    special = ["<s>", "</s>", "<unk>", *(f"<0x{i:02X}>" for i in range(256) if getattr(model, "byte_fallback", False))]
-    options = {"unk_token": "<unk>"} if trainer_class is trainers.UnigramTrainer else {"initial_alphabet": list(alphabet)}
-    trainer = trainer_class(vocab_size=800, special_tokens=special, show_progress=False, **options)
-    tokenizer.train_from_iterator(CORPUS * 3, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-
-
-def byte_level(*steps, **options):
-    last = pre_tokenizers.ByteLevel(**{"add_prefix_space": False, **options})
-    return trained(
-        models.BPE(),
-        trainers.BpeTrainer,
-        pre_tokenizers.Sequence([*steps, last]) if steps else last,
-        alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-
-
-def make_tokenizers():
-    gpt2 = byte_level()
-    gpt2.backend_tokenizer.decoder = decoders.ByteLevel()
-    fallback = {"byte_fallback": True, "unk_token": "<unk>", "fuse_unk": True}
-    return {
-        "gpt2": gpt2,
-        "smollm": byte_level(pre_tokenizers.Digits(individual_digits=True)),
-        "prefix_space": byte_level(add_prefix_space=True),
-        "llama3": byte_level(pre_tokenizers.Split(Regex(LLAMA_3), behavior="isolated"), use_regex=False),
-        "metaspace": trained(models.BPE(**fallback), trainers.BpeTrainer, pre_tokenizers.Metaspace(prepend_scheme="always")),
-        "llama2": trained(
-            models.BPE(**fallback),
-            trainers.BpeTrainer,
-            normalizer=normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
-        ),
-        "unigram": trained(models.Unigram(), trainers.UnigramTrainer, pre_tokenizers.Metaspace()),
-        "wordpiece": trained(
-            models.WordPiece(unk_token="<unk>"),
-            trainers.WordPieceTrainer,
-            pre_tokenizers.BertPreTokenizer(),
-            normalizers.BertNormalizer(),
-        ),
-        "slow": WordsAndLetters(),
-    }
-
-
-TOKENIZERS = make_tokenizers()
-GPT2 = TOKENIZERS["gpt2"]
 every_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
-
-
-def encode(tokenizer, text):
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def num_tokens(text, tokenizer=GPT2):
-    return len(encode(tokenizer, text))
 
 
 def texts_of(blocks):
     return [block.text for block in blocks]
-
-
-def sentences(text):
-    return [text[start:end] for start, end in split_sentences(text)]
-
-
-# --- sentences
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", []),
-        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
-        ("Dr. Vane met Mrs. Oake.", ["Dr. Vane met Mrs. Oake."]),
-        ("J. R. Hale and I. M. Poe came. They left.", ["J. R. Hale and I. M. Poe came.", "They left."]),
-        ("We met at 5 p.m. on Monday. We met at 6 p.m. He left.", ["We met at 5 p.m. on Monday.", "We met at 6 p.m.", "He left."]),
-        ("The U.S. Navy came to the U.S. It left.", ["The U.S. Navy came to the U.S.", "It left."]),
-        ("It costs 3.50 now. See No. 7, e.g. Fig. 2.", ["It costs 3.50 now.", "See No. 7, e.g. Fig. 2."]),
-        ("Did he say no. Yes.", ["Did he say no.", "Yes."]),
-        ('"Stop!" he said. "Go." She went.', ['"Stop!" he said.', '"Go."', "She went."]),
-        ("(He left.) Then it rained.", ["(He left.)", "Then it rained."]),
-        ("Wait... what? Well... No.", ["Wait... what?", "Well...", "No."]),
-        ("1. First point\n2. Second point", ["1. First point", "2. Second point"]),
-        ("A title\n\nA text. More", ["A title", "A text.", "More"]),
-        ("Roses are red\nViolets are blue", ["Roses are red", "Violets are blue"]),
-        ("Ann: hi there\nBob: hello", ["Ann: hi there", "Bob: hello"]),
-        ("一二三。四五！「六。」七", ["一二三。", "四五！", "「六。」", "七"]),
-        ("「行こう。」と言った。次。", ["「行こう。」と言った。", "次。"]),
-        ("یہ ہے۔ وہ ہے۔ क्या? हाँ।", ["یہ ہے۔", "وہ ہے۔", "क्या?", "हाँ।"]),
-    ],
-)  # fmt: skip
-def test_sentences(text, expected):
-    assert sentences(text) == expected
-
-
-def test_sentences_of_wrapped_text_are_those_of_the_same_text_on_one_line():
-    flowing = (
-        "The keeper of Sorrel Point climbs the stairs each evening with a can of oil in his left hand. "
-        "From the gallery he sees Mount Arden, the reef, and on clear days the coast of Brel. "
-        "When Sergeant Holt visits, they drink tea and say nothing at all for an hour or two."
-    )
-    words, lines = flowing.split(), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) + 1 > 60:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    assert len(lines) > 3
-    assert [" ".join(s.split()) for s in sentences("\n".join(lines))] == sentences(flowing)
 
 
 # --- literal blocks
@@ -323,6 +178,11 @@ def test_text_without_words_gives_no_block():
         ({"hard_cut": r"\q"}, r"Hard Cut String '\\\\q' holds the unknown escape '\\q'; known are"),
         ({"hard_cut": "\\"}, r"Hard Cut String .* for one backslash"),
         ({"min_chars": -1}, r"Ignore small blocks is -1 characters; set it to 0"),
+        ({"min_tokens": -2}, r"Ignore small blocks is -2 tokens; set it to 0"),
+        ({"stride": 0}, r"Stride is 0 sentences; set it to 1"),
+        ({"language": "xx"}, r"Language of the text is 'xx'; choose one of auto, en"),
+        ({"cut_at": "pages"}, r"Hard Cut at is 'pages'; choose one of string, regex, headings, blank lines"),
+        ({"cut_at": "regex", "hard_cut": "("}, r"Hard Cut String '\(' is no regular expression"),
         ({"add_eos": "sometimes"}, r"Add EOS token is 'sometimes'; choose one of every_block, section_end, none"),
     ],
 )
@@ -334,15 +194,6 @@ def test_wrong_settings_are_named_with_the_remedy(function, wrong, message):
 
 # --- promises, on generated text
 
-PARTS = st.sampled_from(
-    ["The lamp burns.", "Dr. No", "it is 3.50", '"Go!"', "(and so on)", "灯塔。", "海边", "وقت؟", "लहर।", "ก็ไม่รู้", "👨‍👩‍👧", "e\u0301", "🇳🇴"]
-    + ["a" * 30, "word " * 12, "...", "#", "</s>", "\x1c", "x", ",", "; then", "— no"]
-)  # fmt: skip
-GAPS = st.sampled_from([" ", " ", " ", "", "  ", "\n", "\r\n", "\n\n", "\n\n\n", "\n\n\n\n", "\t", "\u3000", "###"])
-TEXT = st.one_of(
-    st.lists(st.tuples(PARTS, GAPS), max_size=25).map(lambda pairs: "".join(a + b for a, b in pairs)),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=120),
-)
 SETTINGS = st.fixed_dictionaries(
     {
         "max_tokens": st.integers(12, 60),
@@ -352,7 +203,6 @@ SETTINGS = st.fixed_dictionaries(
         "add_eos": st.sampled_from(EOS_MODES),
     }
 )
-generated = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check_ids(blocks: list[Block], text, tokenizer, options):
@@ -437,34 +287,35 @@ def test_ignored_blocks_are_counted_and_the_others_stay(text, options, min_chars
     assert sum(block.closes_section for block in kept) == len(set(in_section))
 
 
-@generated
-@given(text=TEXT)
-def test_sentences_hold_every_character(text):
-    last = 0
-    for start, end in split_sentences(text):
-        assert last <= start < end
-        assert not text[last:start].strip()
-        last = end
-    assert not text[last:].strip()
-
-
 def test_tokens_are_joined_only_where_that_is_proved():
-    fast = {name for name, tokenizer in TOKENIZERS.items() if tokenizer.is_fast and _composes(tokenizer)}
-    assert fast == {"gpt2", "smollm"}
+    assert {name for name, tokenizer in TOKENIZERS.items() if Slicer(tokenizer, max_tokens=9).joins_tokens} == JOINED
 
 
-def test_joined_tokenizers_read_each_sentence_once():
+@pytest.mark.parametrize("name", sorted(JOINED))
+def test_joined_tokenizers_read_each_sentence_once(name):
     """Only the first words of blocks are tokenized a second time."""
+    tokenizer = TOKENIZERS[name]
     text = " ".join(CORPUS[:1] * 200)
     seen = Counter()
 
-    class Counting:
+    class Backend:
         def __getattr__(self, name):
-            return getattr(GPT2, name)
+            return getattr(tokenizer.backend_tokenizer, name)
+
+        def encode_batch_fast(self, texts, **options):
+            seen["chars"] += sum(map(len, texts))
+            return tokenizer.backend_tokenizer.encode_batch_fast(texts, **options)
+
+    class Counting:
+        backend_tokenizer = Backend()
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
 
         def __call__(self, texts, **options):
-            seen["chars"] += sum(map(len, texts))
-            return GPT2(texts, **options)
+            return tokenizer(texts, **options)
 
-    assert len(slice_text(text, Counting(), max_tokens=64)) > 50
-    assert seen["chars"] < 1.01 * len(text)
+    slicer = Slicer(Counting(), max_tokens=64)
+    seen.clear()
+    assert len(list(slicer.blocks(text))) > 50
+    assert len(text) <= seen["chars"] < 1.01 * len(text)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_a_run_that_fails(run_file: Path, capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_mistakes(run_file: Path, tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["train"], ["check"], ["preview"]):
+    for command in (["train"], ["check"], ["plan"], ["preview"]):
         assert cli.main([*command, str(run_file), *arguments]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "loras").exists()
@@ -158,6 +159,33 @@ def test_a_suggestion_can_be_pasted(run_file: Path, capsys: pytest.CaptureFixtur
     pasted = [part for line in lines for part in ("--set", line.split()[2])]
     assert cli.main(["check", str(run_file), *pasted]) == 0
     assert "suggestion" not in capsys.readouterr().out
+
+
+def test_plan(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "rates.png"
+    settings = ["--set", "epochs=3", "--set", "schedule=FP_raise_fall_creative", "--set", "warmup_steps=2"]
+    assert cli.main(["plan", str(run_file), *settings, "--picture", str(picture)]) == 0
+    shown = capsys.readouterr().out
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in shown.splitlines()[:10])
+    assert (facts["steps"], facts["epochs"], facts["steps per epoch"]) == ("15", "3", "5")
+    assert facts["schedule"].startswith("FP_raise_fall_creative: Up along a cosine")
+    assert "warning: Warmup Steps: a warm-up has no effect with FP_raise_fall_creative" in shown
+    assert "█" in shown
+    assert f"picture: {picture}" in shown
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "loras").exists()
+
+
+def test_plan_of_what_cannot_start(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "rates.png"
+    assert cli.main(["plan", str(run_file), "--set", "cutoff=4096", "--picture", str(picture)]) == 2
+    assert "This cannot start:\n  Maximum context length (Cutoff)" in capsys.readouterr().out
+    assert not picture.exists()
+
+
+def test_a_picture_of_an_unknown_format(run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(run_file), "--picture", str(tmp_path / "rates.doc")]) == 2
+    assert "'doc' is not supported" in capsys.readouterr().err
 
 
 def test_preview(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

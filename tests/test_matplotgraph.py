@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_pro.matplotgraph import draw_graph, graph_points, save_graph
+from training_pro.matplotgraph import draw_graph, draw_schedule, graph_points, save_graph, save_schedule
 from training_pro.runs.state import RunState
 from training_pro.runs.store import RunFolder, read_json
 
@@ -76,3 +76,25 @@ def test_no_screen_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     draw_graph(run())
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+PLAN = {"schedule": "linear", "steps_per_epoch": [2, 2, 1], "learning_rates": [(0, 1e-3), (2, 6e-4), (5, 0.0)]}
+
+
+def test_the_picture_of_a_schedule() -> None:
+    (axes,) = draw_schedule(PLAN).axes
+    curve, *borders = axes.lines
+    assert curve.get_xydata().tolist() == [[0, 1e-3], [2, 6e-4], [5, 0]]
+    assert [border.get_xdata()[0] for border in borders] == [2, 4]  # ends of epochs
+    assert (axes.get_title(), axes.get_xlim(), axes.get_ylim()[0]) == ("linear", (0, 5), 0)
+    assert len(draw_schedule({**PLAN, "steps_per_epoch": [1] * 31}).axes[0].lines) == 1
+
+
+def test_the_picture_of_a_schedule_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert save_schedule(tmp_path / "rates.png", PLAN) == ""
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="'doc' is not supported"):
+        save_schedule(tmp_path / "rates.doc", PLAN)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    assert "pip install matplotlib" in save_schedule(tmp_path / "second.png", PLAN)
+    assert not (tmp_path / "second.png").exists()

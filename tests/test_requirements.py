@@ -24,7 +24,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Also in the WebUI's environment, installed by its own requirements or by what they need
 ALSO_IN_WEBUI = {
     *("torch", "bitsandbytes", "tokenizers", "pydantic-core", "psutil", "scipy", "einops", "wandb", "tensorboard"),
-    *("charset-normalizer", "packaging", "filelock", "typing-extensions", "xformers", "triton", "torchao", "diffusers"),
+    *("charset-normalizer", "regex", "packaging", "filelock", "typing-extensions", "xformers", "triton", "torchao", "diffusers"),
 }
 
 

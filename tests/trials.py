@@ -98,7 +98,7 @@ def watched() -> Any:
     compute, end = PlannedTrainer.compute_loss, RunCallback.on_pre_optimizer_step
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        batches.append(inputs["input_ids"].tolist())
+        batches.append(segments(inputs))
         return compute(self, model, inputs, *args, **kwargs)
 
     def on_pre_optimizer_step(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -112,6 +112,14 @@ def watched() -> Any:
         yield seen
     finally:
         PlannedTrainer.compute_loss, RunCallback.on_pre_optimizer_step = compute, end  # type: ignore[method-assign]
+
+
+def segments(inputs: Any) -> list[list[int]]:
+    """Tokens of every sample of a batch: the rows, or what stands in a flat row."""
+    if "lengths" not in inputs:
+        rows: list[list[int]] = inputs["input_ids"].tolist()
+        return rows
+    return [part.tolist() for part in inputs["input_ids"][0].split(inputs["lengths"])]
 
 
 def weights(folder: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..hybrid_batching import RunPlan
 from ..runs.control import Control, ControlReader
 from .errors import NotFiniteLossError
 from .loss import StepLoss
+from .phases import PhaseWatch
 
 SMOOTHING_STEPS = 10
 
@@ -31,6 +33,7 @@ class StepRules:
         eval_every_steps: 0 = at each epoch's end.
         has_eval: whether there are held-out samples.
         stop_at_loss: smoothed loss at or under which the run stops; 0 = off.
+        ramp_at_loss: smoothed loss at or under which the learning rate begins to ramp down; 0 = off.
     """
 
     save_every_steps: int
@@ -38,6 +41,7 @@ class StepRules:
     eval_every_steps: int
     has_eval: bool
     stop_at_loss: float
+    ramp_at_loss: float = 0.0
 
 
 class SmoothedLoss:
@@ -93,14 +97,17 @@ class RunCallback(TrainerCallback):
         rules: when to evaluate, save and stop.
         emit: takes events.
         controls: reads what the user asks for.
+        phases: the phases of the run.
     """
 
-    def __init__(self, plan: RunPlan, rules: StepRules, emit: Any, controls: ControlReader) -> None:
-        self.plan = plan
+    def __init__(self, plan: RunPlan, rules: StepRules, emit: Any, controls: ControlReader, phases: PhaseWatch) -> None:
+        self._take_plan(plan)
         self.rules = rules
         self.emit = emit
         self.controls = controls
+        self.phases = phases
         self.trainer: Any = None
+        self.plan_facts: Callable[[], dict[str, Any]] = dict  # the plan as it is now
         self.smoothed = SmoothedLoss()
         self.smoothed_loss = math.nan
         self.last_loss = math.nan
@@ -111,9 +118,17 @@ class RunCallback(TrainerCallback):
         self._wishes = Control()
         self._loss = StepLoss(math.nan, 0, 0)
         self._rate = 0.0
+
+    def _take_plan(self, plan: RunPlan) -> None:
+        self.plan = plan
         self._epoch_ends = frozenset(plan.epoch_ends)
 
     # --- one step --------------------------------------------------------------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say which phase a run begins with; a resumed one has said so."""
+        if state.global_step == 0:
+            self.phases.begin()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
@@ -138,7 +153,13 @@ class RunCallback(TrainerCallback):
         if self.trainer.lr_scheduler.last_epoch != step:
             self.trainer.align_schedule(step)
         self._report(step)
-        wishes = self._read_wishes()
+        self._watch_for_ramp(step)
+        cause = self.phases.add(step, self._loss)
+        wishes, is_due = self._agree(bool(cause))
+        if self.phases.switch(step, cause if is_due else "", wishes.phase_requests):
+            self._take_plan(self.trainer.plan)
+            self.trainer.align_schedule(step)
+            self.emit("plan", **self.plan_facts())
         self._decide(step, wishes, control)
         return control
 
@@ -161,29 +182,36 @@ class RunCallback(TrainerCallback):
             time_left=round(self._pace.seconds_per_step * (self.plan.num_steps - step), 1),
         )
 
-    def _read_wishes(self) -> Control:
-        """Rank 0 reads the file; all ranks get the same answer, so they never disagree."""
+    def _watch_for_ramp(self, step: int) -> None:
+        """Note the step at which the smoothed loss has come down far enough; the next one has the full rate still."""
+        limit = self.rules.ramp_at_loss
+        if limit > 0 and self.trainer.trigger_step is None and self.smoothed.is_full and self.smoothed_loss <= limit:
+            self.trainer.trigger_step = step
+            text = f"Step {step}: the smoothed loss {self.smoothed_loss:.4f} reached Ramp-down at loss {limit:g}."
+            self.emit("message", level="info", text=f"{text} The learning rate comes down now.")
+
+    def _agree(self, is_due: bool) -> tuple[Control, bool]:
+        """What the user asks for, and whether the loss ends the phase: rank 0 decides, all ranks get the same answer."""
         accelerator = self.trainer.accelerator
         wishes = self.controls.read() if accelerator.is_main_process else Control()
         if accelerator.num_processes > 1:
             stop_at_loss = -1.0 if wishes.stop_at_loss is None else wishes.stop_at_loss
-            numbers = torch.tensor(
-                [float(wishes.stop), float(wishes.save_requests), stop_at_loss], dtype=torch.float64, device=accelerator.device
-            )
+            told = [float(wishes.stop), float(wishes.save_requests), stop_at_loss, float(wishes.phase_requests), float(is_due)]
+            numbers = torch.tensor(told, dtype=torch.float64, device=accelerator.device)
             torch.distributed.broadcast(numbers, src=0)
-            stop, saves, loss = numbers.tolist()
-            wishes = Control(bool(stop), int(saves), None if loss < 0 else loss)
+            stop, saves, loss, requests, due = numbers.tolist()
+            wishes, is_due = Control(bool(stop), int(saves), None if loss < 0 else loss, int(requests)), bool(due)
         for name, value in asdict(wishes).items():
             if value != getattr(self._wishes, name):
                 self.emit("control", name=name, value=value)
         self._wishes = wishes
-        return wishes
+        return wishes, is_due
 
     def _decide(self, step: int, wishes: Control, control: Any) -> None:
         rules, is_last = self.rules, step >= self.plan.num_steps
         at_epoch_end = step in self._epoch_ends
         # a run that has reached its end is finished, whatever else was asked for
-        self.stop_cause = "" if is_last else self._stop_cause(wishes)
+        self.stop_cause = "" if is_last else self._stop_cause(step, wishes)
         if wishes.save_requests > self._served_saves:
             self._served_saves, self.save_cause = wishes.save_requests, "user"
         elif self.stop_cause:
@@ -199,10 +227,12 @@ class RunCallback(TrainerCallback):
         control.should_evaluate = rules.has_eval and (due or is_last)
         control.should_training_stop = bool(self.stop_cause) or is_last
 
-    def _stop_cause(self, wishes: Control) -> str:
+    def _stop_cause(self, step: int, wishes: Control) -> str:
         if wishes.stop:
             return "Interrupted by the user."
         limit = self.rules.stop_at_loss if wishes.stop_at_loss is None else wishes.stop_at_loss
         if limit > 0 and self.smoothed.is_full and self.smoothed_loss <= limit:
             return f"The smoothed loss {self.smoothed_loss:.4f} reached Stop at loss {limit:g}."
+        if self.trainer.is_ramped_down(step):
+            return "The learning rate has come down to 0, as Ramp-down at loss asked."
         return ""

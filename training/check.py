@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import train_utils
 from ..config import RunConfig
+from ..custom_scheduler import NO_WARMUP
 from .errors import OutOfMemoryError, is_out_of_memory
 from .setup import plan_facts, prepare_run
 
@@ -25,7 +26,7 @@ class CheckReport:
 
 
 def check_run(
-    config: RunConfig, load_model: Callable[[], tuple[Any, Any]], progress: Callable[[int, str], None] | None = None
+    config: RunConfig, load_model: Callable[[], tuple[Any, Any]], progress: Callable[[float, str], None] | None = None
 ) -> CheckReport:
     """Prepare, plan and estimate; the user's mistakes are problems, never exceptions."""
     problems = [str(problem) for problem in config.problems()]
@@ -57,7 +58,9 @@ def suggestions(config: RunConfig, report: dict[str, Any], plan: dict[str, Any])
     found: dict[str, tuple[Any, str]] = {}
     num_steps, per_epoch, longest = plan["num_steps"], plan["steps_per_epoch"][0], report["longest"][0]
     warmup = max(1, min(100, round(0.1 * num_steps), per_epoch))
-    if not config.training.warmup_steps and not config.training.warmup_share:
+    if config.training.schedule in (*NO_WARMUP, "one_cycle"):
+        pass  # a warm-up would have no effect, or move the peak
+    elif not config.training.warmup_steps and not config.training.warmup_share:
         found["training.warmup_steps"] = (warmup, f"a tenth of the run ({num_steps} steps), at most one epoch and 100 steps")
     elif config.training.warmup_steps > per_epoch:
         found["training.warmup_steps"] = (

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .. import train_utils
 from ..config import RunConfig
-from ..data.collate import Collator, Samples, padding_id
+from ..custom_scheduler import RAMP_DOWN
+from ..data.collate import Samples, padding_id
 from ..runs.checkpoints import Checkpoint, delete_old, newest_checkpoint
 from ..runs.control import ControlReader
 from ..runs.state import FAILED, FINISHED, INTERRUPTED, process_start_time
@@ -23,12 +25,17 @@ from .callbacks import RunCallback, StepRules
 from .errors import InterruptedEarly, OutOfMemoryError, SaveError, forget_frames, is_out_of_memory
 from .frame import Diary, Listener, Outcome, end_by_error, library_versions, save_summary
 from .loss import StepLoss
+from .phases import PhaseWatch
 from .ranks import Ranks, current_ranks
-from .resuming import identity_of, moved_entries, refuse_changes, take_finished_adapter
+from .resuming import continue_order, identity_of, refuse_changes, take_finished_adapter
+from .routes import Trial, choose_route, run_pieces
 from .samples import answer_prompts
-from .setup import RunSetup, plan_facts, prepare_run
+from .setup import RunSetup, plan_facts, prepare_run, run_schedule
+from .step import BatchLoss
 
 logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 2.0
 
 LoadModel = Callable[[], tuple[Any, Any]]
 
@@ -168,10 +175,14 @@ class _Run:
     def _prepare(self, model: Any, tokenizer: Any) -> RunSetup:
         self.emit("stage", stage="preparing", detail="reading the data")
 
-        def progress(rows: int, what: str) -> None:
+        said = time.monotonic()
+
+        def progress(share: float, what: str) -> None:
+            nonlocal said
             self._stop_if_asked()
-            if rows and rows % 5000 == 0:
-                self.emit("stage", stage="preparing", detail=f"{what}: {rows} rows")
+            if time.monotonic() - said > PROGRESS_SECONDS:
+                said = time.monotonic()
+                self.emit("stage", stage="preparing", detail=what, share=round(share, 3))
 
         def prepare(progress: Any = None) -> RunSetup:
             return prepare_run(self.config, model, tokenizer, world_size=self.ranks.world_size, progress=progress)
@@ -181,6 +192,8 @@ class _Run:
         setup = made[0] if made else prepare()  # the others find it prepared
         self.emit("prepared", report=setup.prepared.report.to_dict())
         self.emit("plan", **plan_facts(self.config, setup))
+        for line in setup.entries.lines:
+            self.emit("message", level="info", text=f"Packing: {line}.")
         for warning in setup.warnings:
             self.emit("message", level="warning", text=warning)
         return setup
@@ -188,6 +201,7 @@ class _Run:
     def _can_resume(self, checkpoint: Checkpoint, setup: RunSetup, identity: dict[str, Any]) -> bool:
         """Whether there are steps left; raises where the checkpoint does not fit."""
         refuse_changes(checkpoint, identity)
+        changed_epochs = continue_order(checkpoint, setup.sampler)
         plan = setup.sampler.plan
         if checkpoint.step >= plan.num_steps:
             self.ranks.share(lambda: take_finished_adapter(self.folder, checkpoint, plan))
@@ -196,10 +210,10 @@ class _Run:
             return False
         self._write_parameters()
         self.emit("message", level="info", text=f"Resuming at step {checkpoint.step} from {checkpoint.path.name}.")
-        left_out, twice = moved_entries(checkpoint, setup.sampler, setup.prepared.lengths.tolist())
-        if left_out or twice:
-            text = "Epochs: the run was planned to end within this epoch, so it is cut differently now: "
-            self.emit("message", level="warning", text=f"{text}{left_out} samples of it are left out, {twice} come twice.")
+        if changed_epochs:
+            self.emit("message", level="info", text=changed_epochs)
+        if setup.sampler.journal:
+            self.emit("plan", **plan_facts(self.config, setup))
         return True
 
     def _answer(self, model: Any, tokenizer: Any, when: str) -> None:
@@ -219,7 +233,8 @@ class _Run:
         peft_model = self._put_adapter_on(model, setup)
         trained, total = train_utils.count_parameters(peft_model)
         self.emit("message", level="info", text=f"Training {trained:,} of {total:,} parameters ({trained / total:.2%}).")
-        callback, trainer = self._make_trainer(setup, peft_model, tokenizer, identity)
+        batch_loss = self._choose_route(setup, peft_model, padding_id(tokenizer))
+        callback, trainer = self._make_trainer(setup, peft_model, tokenizer, identity, batch_loss)
         self.emit("stage", stage="training", detail="")
         try:
             self._run_trainer(trainer, callback)
@@ -230,6 +245,21 @@ class _Run:
             trainer.accelerator.free_memory()
         if self.ranks.is_main:
             self._answer_after(peft_model, tokenizer)
+
+    def _choose_route(self, setup: RunSetup, peft_model: Any, pad_id: int) -> BatchLoss:
+        """Try on the model which way of computing its batches is exact; all processes take the main one's."""
+        entries, train = setup.entries, setup.prepared.train
+
+        def choose() -> Any:
+            pieces = run_pieces(*entries.pieces(train, setup.prepared.lengths.tolist()))
+            trial = Trial(peft_model, pieces, pad_id, setup.precision, entries.has_borders)
+            return choose_route(trial, self.config.batching.route)
+
+        route = self.ranks.share(choose)
+        for reason in route.reasons:
+            self.emit("message", level="warning" if entries.has_borders else "info", text=reason)
+        self.emit("message", level="info", text=route.words)
+        return BatchLoss(peft_model, route)
 
     def _answer_after(self, model: Any, tokenizer: Any) -> None:
         """Answers of the trained model; the training is done and saved, whatever happens here."""
@@ -256,7 +286,7 @@ class _Run:
         return peft_model
 
     def _make_trainer(
-        self, setup: RunSetup, peft_model: Any, tokenizer: Any, identity: dict[str, Any]
+        self, setup: RunSetup, peft_model: Any, tokenizer: Any, identity: dict[str, Any], batch_loss: BatchLoss
     ) -> tuple[RunCallback, Any]:
         from .arguments import training_arguments
         from .trainer import PlannedTrainer
@@ -269,15 +299,20 @@ class _Run:
             checkpoints.eval_every_steps,
             eval_data is not None,
             checkpoints.stop_at_loss,
+            config.training.lr_trigger_loss if config.training.schedule == RAMP_DOWN else 0.0,
         )
-        callback = RunCallback(setup.sampler.plan, rules, self.emit, self.controls)
+        phases = PhaseWatch(setup.sampler, config.batching.switch_smoothing, self.emit)
+        callback = RunCallback(setup.sampler.plan, rules, self.emit, self.controls, phases)
         if self.checkpoint:
             callback.smoothed.load(self.checkpoint.marker.get("smoothed", []))
+            phases.load(self.checkpoint.marker.get("phases", {}))
 
         def marker() -> dict[str, Any]:
             state = {"identity": identity, "cause": callback.save_cause, "smoothed": callback.smoothed.state()}
-            place = {"step": trainer.state.global_step, "epoch": trainer.state.epoch, "num_epochs": setup.sampler.plan.num_epochs}
-            return {**state, **place, "loss": callback.smoothed_loss}
+            step, plan = trainer.state.global_step, setup.sampler.plan
+            place = {"step": step, "epoch": trainer.state.epoch, "num_epochs": plan.num_epochs}
+            order = {"sampler": setup.sampler.state_dict(step * plan.window), "phases": phases.state()}
+            return {**state, **place, **order, "loss": callback.smoothed_loss, "trigger_step": trainer.trigger_step}
 
         def after_save(path: Path) -> None:
             step = trainer.state.global_step
@@ -292,18 +327,20 @@ class _Run:
             model=peft_model,
             args=training_arguments(config, setup, self.folder, peft_model),
             sampler=setup.sampler,
-            train_samples=Samples(setup.prepared.train),
+            train_samples=setup.entries.samples(setup.prepared.train),
             eval_samples=None if eval_data is None else Samples(eval_data),
-            collator=Collator(padding_id(tokenizer)),
-            schedule=config.training.schedule,
-            warmup_steps=setup.warmup_steps,
+            batch_loss=batch_loss,
+            pad_id=padding_id(tokenizer),
+            schedule=run_schedule(config, setup.warmup_steps),
             marker=marker,
             after_save=after_save,
             on_evaluated=on_evaluated,
             callbacks=[callback],
             ranks=self.ranks,
         )
-        callback.trainer = trainer
+        callback.trainer, callback.plan_facts = trainer, lambda: plan_facts(config, setup)
+        if self.checkpoint:
+            trainer.trigger_step = self.checkpoint.marker.get("trigger_step")
         return callback, trainer
 
     # --- training, and keeping what was learned --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The loss: summed over trained positions, divided by all trained tokens of the optimizer step.
+"""What a step has lost: sums over trained positions, over all trained tokens of the optimizer step.
 
 Guarantee: over an accumulation window and over ranks, gradient and logged loss are the mean over all trained tokens, each counting
 the same, whatever batch it came in. Price of the meter: two additions per batch, one transfer to the host per optimizer step.
@@ -9,29 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..data.chat import IGNORE
-
 if TYPE_CHECKING:
     import torch
-
-
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sum of the cross-entropies at trained positions, computed in float32 at least.
-
-    Args:
-        logits: (batch, seq, vocabulary); position t predicts token t + 1.
-        labels: (batch, seq); -100 where nothing is trained.
-
-    Returns:
-        A scalar with gradient; 0 if no position is trained.
-    """
-    import torch
-
-    targets = labels[:, 1:]
-    trained = targets != IGNORE
-    chosen = logits[:, :-1][trained]
-    chosen = chosen.to(torch.promote_types(chosen.dtype, torch.float32))
-    return torch.nn.functional.cross_entropy(chosen, targets[trained], reduction="sum")
 
 
 @dataclass(frozen=True)
@@ -55,19 +34,21 @@ class LossMeter:
         self._accelerator = accelerator
         self._sums: Any = None
 
-    def add(self, loss_sum: torch.Tensor, labels: torch.Tensor, num_tokens: torch.Tensor) -> None:
+    def add(self, loss_sum: torch.Tensor, num_trained: int, num_tokens: int) -> None:
         """One batch of this rank.
 
         Args:
-            loss_sum: what :func:`summed_loss` gave.
-            labels: (batch, seq).
-            num_tokens: scalar, tokens of the batch without padding.
+            loss_sum: scalar, sum of the cross-entropies.
+            num_trained: trained tokens.
+            num_tokens: tokens without padding.
         """
         import torch
 
-        trained = (labels[:, 1:] != IGNORE).sum().double()
-        batch = torch.stack([loss_sum.detach().double(), trained, num_tokens.double()])
-        self._sums = batch if self._sums is None else self._sums + batch
+        loss = loss_sum.detach()
+        if self._sums is None:
+            self._sums = torch.zeros(3, dtype=torch.float32 if loss.device.type == "mps" else torch.float64, device=loss.device)
+        for place, amount in enumerate((loss, num_trained, num_tokens)):
+            self._sums[place] += amount
 
     def read(self) -> StepLoss:
         """The sums since the last reading, over all ranks; must be called on all of them."""

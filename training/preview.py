@@ -17,7 +17,7 @@ def preview_run(
     *,
     first: int = 0,
     num: int = 5,
-    progress: Callable[[int, str], None] | None = None,
+    progress: Callable[[float, str], None] | None = None,
 ) -> Preview:
     """A page of samples; the user's mistakes are problems, never exceptions.
 

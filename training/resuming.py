@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be continued exactly by a run, and what a changed number of epochs does to it."""
+"""Whether a checkpoint can be continued exactly by a run, and how the run's order goes on from there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..config import RunConfig
 from ..hybrid_batching import HybridBatchSampler, RunPlan
 from ..runs.checkpoints import Checkpoint, differences
 from ..runs.store import ADAPTER_FILES, RunFolder
+from .course import batching_identity
 from .setup import RunSetup
 
 
@@ -31,6 +32,8 @@ def identity_of(config: RunConfig, setup: RunSetup, model: Any) -> dict[str, Any
         "model": f"{train_utils.model_identity(model)}, {train_utils.count_parameters(model)[1]} parameters",
         "adapter": f"rank {adapter.rank}, alpha {adapter.alpha:g}, {', '.join(sorted(setup.targets))}",
         "optimizer": config.training.optimizer,
+        "packing": setup.entries.identity or None,  # None: checkpoints from before there were packs say nothing either
+        "batching": batching_identity(config),
     }
 
 
@@ -74,37 +77,18 @@ def _is_same(folder: RunFolder, checkpoint: Checkpoint, name: str) -> bool:
     return path.is_file() and filecmp.cmp(path, checkpoint.path / name, shallow=False)
 
 
-def moved_entries(checkpoint: Checkpoint, sampler: HybridBatchSampler, lengths: list[int]) -> tuple[int, int]:
-    """Samples of the present epoch that another number of epochs moves: an epoch that was planned as a part is cut differently.
-
-    Args:
-        checkpoint: where the run stands.
-        sampler: the batches by the present settings.
-        lengths: tokens of each sample.
+def continue_order(checkpoint: Checkpoint, sampler: HybridBatchSampler) -> str:
+    """Let the sampler have the order of the run that the checkpoint belongs to; what was trained comes first, to be skipped.
 
     Returns:
-        How many samples of this epoch are left out, and how many come twice.
+        What a changed number of epochs does to the epoch within which the run stands, in words; "" if nothing.
     """
-    plan = sampler.plan
-    num_epochs = checkpoint.marker.get("num_epochs", plan.num_epochs)
-    if num_epochs == plan.num_epochs:
-        return 0, 0
-    before = HybridBatchSampler(
-        lengths,
-        batch_size=plan.batch_size,
-        num_epochs=num_epochs,
-        accumulation=plan.accumulation,
-        world_size=plan.world_size,
-        seed=int(checkpoint.marker["identity"]["seed"]),
-    )
-    then, now = _trained_in_epoch(before, checkpoint.step), _trained_in_epoch(sampler, checkpoint.step)
-    return len(now - then), len(then - now)
-
-
-def _trained_in_epoch(sampler: HybridBatchSampler, step: int) -> set[int]:
-    """Entries of the epoch that step belongs to, up to and with that step."""
-    ends = sampler.plan.epoch_ends
-    epoch = next(number for number, end in enumerate(ends) if step <= end)
-    steps = step - (ends[epoch - 1] if epoch else 0)
-    batches = sampler.epoch_batches(epoch)[: steps * sampler.plan.accumulation * sampler.plan.world_size]
-    return {entry for batch in batches for entry in batch if entry >= 0}
+    before = {"batches_done": checkpoint.step * sampler.plan.window, "seed": int(checkpoint.marker["identity"]["seed"])}
+    before |= {
+        "num_entries": sampler.plan.num_entries,
+        "num_epochs": checkpoint.marker.get("num_epochs", sampler.plan.num_epochs),
+    }
+    state = checkpoint.marker.get("sampler", before)
+    sampler.load_state_dict(state, from_start=True)
+    changes = [switch.cause for switch in sampler.journal[len(state.get("journal", [])) :]]
+    return f"{changes[0]}: the rest of this epoch is cut anew; each sample is still trained once in it." if changes else ""

@@ -11,12 +11,18 @@ from typing import Any
 
 from .. import train_utils
 from ..config import RunConfig
+from ..custom_scheduler import OPTIONS, Schedule, schedule_notes
+from ..data.packing import NEEDS_VECTORS
 from ..data.prepare import Prepared, prepare
 from ..evaluation.memory import adapter_parameters, estimate_memory
-from ..hybrid_batching import HybridBatchSampler, fit_accumulation
+from ..hybrid_batching import HybridBatchSampler, RunPlan, fit_accumulation
+from .course import batch_entries, course_warnings, make_course, phase_facts
+from .entries import Entries, make_entries
 from .trainer import schedule_factor
 
 FEW_TRAINED_SHARE = 0.02
+
+Progress = Callable[[float, str], None]
 
 
 @dataclass
@@ -25,6 +31,7 @@ class RunSetup:
 
     Attributes:
         prepared: the data.
+        entries: what the sampler draws: samples or packs of them.
         sampler: the run's batches; its ``plan`` has the steps.
         targets: names of the modules that get an adapter.
         precision: float32, bfloat16 or float16.
@@ -35,6 +42,7 @@ class RunSetup:
     """
 
     prepared: Prepared
+    entries: Entries
     sampler: HybridBatchSampler
     targets: list[str]
     precision: str
@@ -50,7 +58,7 @@ def prepare_run(
     tokenizer: Any,
     *,
     world_size: int = 1,
-    progress: Callable[[int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> RunSetup:
     """Prepare data and plan for a loaded model.
 
@@ -64,40 +72,60 @@ def prepare_run(
     _check_context(config, model)
     targets = train_utils.resolve_targets(config.adapter.targets, train_utils.linear_module_names(model))
     precision = _precision(config, model)
-    prepared, _ = prepare_samples(config, model, tokenizer, progress=progress)
+    prepared, entries = _prepare(config, model, tokenizer, progress)
     _check_vocabulary(model, tokenizer, prepared)
-    sampler = _make_sampler(config, prepared, world_size, warnings)
+    _refuse_untrained(prepared)
+    sampler = _make_sampler(config, prepared, entries, world_size, warnings)
     warmup_steps = _warmup_steps(config, sampler.plan.num_steps, warnings)
+    _warn_about_schedule(config, sampler.plan, warmup_steps, warnings)
     _warn_about_data(config, tokenizer, prepared, warnings)
     num_trained = adapter_parameters(model, targets, config.adapter.rank)
     memory = estimate_memory(
         model,
         num_trained=num_trained,
         batch_size=sampler.plan.batch_size,
-        longest=prepared.report.longest[0],
+        longest=max(entries.lengths),
         optimizer=config.training.optimizer,
         checkpointing=config.training.gradient_checkpointing,
     )
-    return RunSetup(prepared, sampler, targets, precision, warmup_steps, num_trained, memory, warnings)
+    return RunSetup(prepared, entries, sampler, targets, precision, warmup_steps, num_trained, memory, warnings)
 
 
 def prepare_samples(
-    config: RunConfig, model: Any, tokenizer: Any, *, progress: Callable[[int, str], None] | None = None
+    config: RunConfig, model: Any, tokenizer: Any, *, progress: Progress | None = None
 ) -> tuple[Prepared, list[list[int]] | None]:
     """The samples and, if they are packed, the packs (numbers of samples); preview calls this too.
 
     Args:
         model: asked for embeddings by related packing only; else it may be None.
     """
+    prepared, entries = _prepare(config, model, tokenizer, progress)
+    return prepared, entries.packs
+
+
+def _prepare(config: RunConfig, model: Any, tokenizer: Any, progress: Progress | None) -> tuple[Prepared, Entries]:
     if config.model.chat_template:
         tokenizer.chat_template = train_utils.read_chat_template(config.model.chat_template)
-    return prepare(config.data, tokenizer, seed=config.training.seed, progress=progress), None
+    embed = _embedder(config, model, tokenizer)
+    prepared = prepare(config.data, tokenizer, seed=config.training.seed, progress=progress, embed=embed)
+    return prepared, make_entries(config, prepared, progress)
+
+
+def _embedder(config: RunConfig, model: Any, tokenizer: Any) -> Any:
+    """What places samples by their content, where the packing asks for it; None otherwise."""
+    batching = config.batching
+    if batching.packing not in NEEDS_VECTORS:
+        return None
+    from ..data.embedding import make_embedder
+
+    return make_embedder(batching.pack_embedding, model, tokenizer, folder=batching.pack_embedding_folder)
 
 
 def plan_facts(config: RunConfig, setup: RunSetup) -> dict[str, Any]:
     """The plan in numbers, for the diary and for Check."""
     plan = setup.sampler.plan
-    factor = schedule_factor(config.training.schedule, plan, setup.warmup_steps, config.training.learning_rate)
+    schedule = run_schedule(config, setup.warmup_steps)
+    factor = schedule_factor(schedule, lambda: plan)
     places = sorted({round(plan.num_steps * part / 100) for part in range(101)})
     return {
         "num_steps": plan.num_steps,
@@ -107,9 +135,12 @@ def plan_facts(config: RunConfig, setup: RunSetup) -> dict[str, Any]:
         "batch_size": plan.batch_size,
         "accumulation": plan.accumulation,
         "world_size": plan.world_size,
-        "num_samples": plan.num_entries,
+        "num_samples": len(setup.prepared.lengths),
+        **setup.entries.facts,
+        **phase_facts(config, setup.sampler),
         "warmup_steps": setup.warmup_steps,
-        "schedule": config.training.schedule,
+        "schedule": schedule.name,
+        "schedule_words": schedule.words,
         "learning_rate": config.training.learning_rate,
         "learning_rates": [(step, config.training.learning_rate * factor(step)) for step in places],
         "targets": setup.targets,
@@ -137,38 +168,47 @@ def _precision(config: RunConfig, model: Any) -> str:
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, prepared: Prepared) -> None:
-    import pyarrow.compute as pc
-
-    rows = model.get_input_embeddings().weight.shape[0]
-    column = prepared.train.with_format("arrow")[:]["input_ids"]
-    highest = pc.max(pc.list_flatten(column)).as_py()
-    if highest is not None and highest >= rows:
+    rows, highest = model.get_input_embeddings().weight.shape[0], prepared.report.highest_token
+    if highest >= rows:
         raise ValueError(
             f"Model: the tokenizer does not fit the model: it gives token {highest} ({tokenizer.convert_ids_to_tokens(highest)!r}), "
             f"the model knows {rows} tokens. Load the tokenizer that belongs to the model."
         )
 
 
-def _make_sampler(config: RunConfig, prepared: Prepared, world_size: int, warnings: list[str]) -> HybridBatchSampler:
-    num_samples = len(prepared.lengths)
+def _refuse_untrained(prepared: Prepared) -> None:
+    if not prepared.report.num_trained_tokens:
+        raise ValueError(
+            f"Train on: none of the {prepared.report.num_tokens} tokens is trained, so nothing could be learned. "
+            f"Choose 'everything', or check the data."
+        )
+
+
+def _make_sampler(
+    config: RunConfig, prepared: Prepared, entries: Entries, world_size: int, warnings: list[str]
+) -> HybridBatchSampler:
+    num_entries, word = len(entries.lengths), entries.word
     wanted, accumulation = config.batching.true_batch_size, config.batching.gradient_accumulation
-    batch_size = min(wanted, max(1, num_samples // world_size))
+    batch_size = min(wanted, max(1, num_entries // world_size))
     if batch_size < wanted:
-        warnings.append(f"True Batch Size lowered from {wanted} to {batch_size}: there are only {num_samples} samples.")
-    fitting = fit_accumulation(num_samples, batch_size, accumulation, world_size)
+        warnings.append(f"True Batch Size lowered from {wanted} to {batch_size}: there are only {num_entries} {word}.")
+    fitting = fit_accumulation(num_entries, batch_size, accumulation, world_size)
     if fitting < accumulation:
         warnings.append(
             f"Gradient Accumulation Steps lowered from {accumulation} to {fitting}: "
-            f"one step would need {accumulation * batch_size * world_size} samples, there are {num_samples}."
+            f"one step would need {accumulation * batch_size * world_size} {word}, there are {num_entries}."
         )
-    return HybridBatchSampler(
-        prepared.lengths.tolist(),
+    sampler = HybridBatchSampler(
+        batch_entries(prepared, entries),
         batch_size=batch_size,
         num_epochs=config.training.epochs,
         accumulation=fitting,
         world_size=world_size,
         seed=config.training.seed,
+        phase=make_course(config),
     )
+    warnings.extend(course_warnings(config, sampler))
+    return sampler
 
 
 def _warmup_steps(config: RunConfig, num_steps: int, warnings: list[str]) -> int:
@@ -180,8 +220,27 @@ def _warmup_steps(config: RunConfig, num_steps: int, warnings: list[str]) -> int
     return steps
 
 
+def run_schedule(config: RunConfig, warmup_steps: int) -> Schedule:
+    """The schedule that the settings mean."""
+    training = config.training
+    options = {name: float(getattr(training, name)) for name in OPTIONS}
+    # joined entries and phases that begin by loss change the number of steps on the way
+    by_epochs = len(make_course(config).phases) > 1
+    return Schedule(training.schedule, training.learning_rate, warmup_steps, options, by_epochs)
+
+
+def _warn_about_schedule(config: RunConfig, plan: RunPlan, warmup_steps: int, warnings: list[str]) -> None:
+    schedule, first = run_schedule(config, warmup_steps), plan.steps_per_epoch[0]
+    warnings.extend(schedule_notes(schedule, num_epochs=plan.num_epochs, num_steps=plan.num_steps, first_epoch_steps=first))
+
+
 def _warn_about_data(config: RunConfig, tokenizer: Any, prepared: Prepared, warnings: list[str]) -> None:
-    report = prepared.report
+    report, batching = prepared.report, config.batching
+    if batching.packing in NEEDS_VECTORS and batching.pack_attention != "shared":
+        warnings.append(
+            f"Packing {batching.packing!r} asks for Attention in packs: shared. With {batching.pack_attention!r} the samples of a "
+            f"pack do not see each other, so that their being related has no use."
+        )
     share = report.num_trained_tokens / max(1, report.num_tokens)
     if share < FEW_TRAINED_SHARE:
         warnings.append(f"Only {share:.1%} of the tokens are trained. Check Train on and the data.")

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME
 
-from ..custom_scheduler import SCHEDULES, Progress
+from ..custom_scheduler import SCHEDULES, Progress, Schedule
 from ..data.collate import Collator, Samples
 from ..hybrid_batching import HybridBatchSampler, RunPlan
 from ..runs.checkpoints import mark_complete
 from .errors import SaveError
-from .loss import LossMeter, StepLoss, summed_loss
+from .loss import LossMeter, StepLoss
 from .ranks import Ranks
+from .step import BatchLoss
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,9 @@ class PlannedTrainer(Trainer):
         sampler: the run's batches.
         train_samples: map-style samples, addressed by the sampler's indices.
         eval_samples: held-out samples, or None.
-        collator: samples to tensors.
-        schedule: name in SCHEDULES.
-        warmup_steps: optimizer steps.
+        batch_loss: computes a batch, by the route that was chosen for the model.
+        pad_id: token id to pad with.
+        schedule: the learning rate over the run.
         marker: gives what is written into a checkpoint's marker.
         after_save: called with the checkpoint's folder once it is whole (main process only).
         on_evaluated: called with the loss on the held-out samples.
@@ -53,9 +54,9 @@ class PlannedTrainer(Trainer):
         sampler: HybridBatchSampler,
         train_samples: Samples,
         eval_samples: Samples | None,
-        collator: Collator,
-        schedule: str,
-        warmup_steps: int,
+        batch_loss: BatchLoss,
+        pad_id: int,
+        schedule: Schedule,
         marker: Callable[[], dict[str, Any]],
         after_save: Callable[[Path], None],
         on_evaluated: Callable[[StepLoss], None],
@@ -66,13 +67,16 @@ class PlannedTrainer(Trainer):
             model=model,
             args=args,
             train_dataset=train_samples,
-            data_collator=collator,
+            data_collator=batch_loss.collator(pad_id),
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
         self.sampler = sampler
         self.eval_samples = eval_samples
-        self._factor = schedule_factor(schedule, sampler.plan, warmup_steps, args.learning_rate)
+        self.batch_loss = batch_loss
+        self._eval_collator = Collator(pad_id)
+        self.trigger_step: int | None = None
+        self._factor = schedule_factor(schedule, lambda: self.plan, lambda: self.trigger_step)
         self.marker = marker
         self.after_save = after_save
         self.on_evaluated = on_evaluated
@@ -107,6 +111,10 @@ class PlannedTrainer(Trainer):
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, self._factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def is_ramped_down(self, step: int) -> bool:
+        """Whether a ramp-down that the loss triggered has reached 0, so that further steps would change nothing."""
+        return self.trigger_step is not None and self._factor(step) <= 0
 
     def align_schedule(self, step: int) -> None:
         """Put the rates where the plan has them after ``step`` optimizer steps.
@@ -146,14 +154,17 @@ class PlannedTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Summed loss of the batch over the number of trained tokens of the whole optimizer step."""
-        labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss_sum = summed_loss(outputs.logits, labels)
-        self.meter.add(loss_sum, labels, inputs["attention_mask"].sum())
+        loss_sum = self.batch_loss.loss_sum(model, inputs)
+        self.meter.add(loss_sum, len(inputs["targets"]), inputs["num_tokens"])
         assert num_items_in_batch is not None, "Trainer did not count the labels"
         # DDP averages gradients over ranks; the sum over all trained tokens is wanted
         loss = loss_sum * self.accelerator.num_processes / num_items_in_batch
-        return (loss, outputs) if return_outputs else loss
+        return (loss, None) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """One batch forward and backward; everything else that calls the model finds it with its own attention."""
+        with self.batch_loss.attached():
+            return super().training_step(*args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: it would walk through all parameters for every batch."""
@@ -168,7 +179,8 @@ class PlannedTrainer(Trainer):
         """Mean loss per trained token of the held-out samples, over all ranks."""
         assert self.eval_samples is not None, "evaluation without evaluation samples"
         # not the wrapped model: DistributedDataParallel has nothing to add where no gradient is made
-        result = evaluate_loss(self.model, self.eval_samples, self.data_collator, self.accelerator, self.plan.batch_size)
+        batches = (self.eval_samples, self._eval_collator, self.plan.batch_size)
+        result = evaluate_loss(self.model, self.batch_loss, *batches, self.accelerator)
         self.on_evaluated(result)
         metrics = {"eval_loss": result.mean}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -213,28 +225,40 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def schedule_factor(name: str, plan: RunPlan, warmup_steps: int, base_lr: float) -> Callable[[int], float]:
-    """Factor of the base learning rate for the step that follows ``step`` finished ones."""
-    schedule = SCHEDULES[name]
-    warmup_epochs = plan.epoch_at(warmup_steps) if warmup_steps else 0.0
+def schedule_factor(
+    schedule: Schedule, current_plan: Callable[[], RunPlan], trigger_step: Callable[[], int | None] = lambda: None
+) -> Callable[[int], float]:
+    """Factor of the base learning rate for the step that follows ``step`` finished ones.
+
+    Args:
+        schedule: name, warm-up and options.
+        current_plan: the run's plan as it is now; a switch may change it.
+        trigger_step: optimizer steps that were done when the loss triggered what waits for it; None = not yet.
+    """
 
     def factor(step: int) -> float:
-        return schedule(
+        plan, trigger = current_plan(), trigger_step()
+        return SCHEDULES[schedule.name](
             Progress(
                 epoch=plan.epoch_at(step),
                 num_epochs=plan.num_epochs,
-                warmup_epochs=warmup_epochs,
+                warmup_epochs=plan.epoch_at(schedule.warmup_steps) if schedule.warmup_steps else 0.0,
                 step=step,
-                num_steps=plan.num_steps,
-                base_lr=base_lr,
+                num_steps=0 if schedule.by_epochs else plan.num_steps,
+                base_lr=schedule.base_lr,
+                options=schedule.options,
+                warmup_steps=schedule.warmup_steps,
+                trigger=None if trigger is None else plan.epoch_at(trigger),
             )
         )
 
     return factor
 
 
-def evaluate_loss(model: Any, samples: Samples, collator: Any, accelerator: Any, batch_size: int) -> StepLoss:
-    """Loss over all trained tokens of samples; must be called on all ranks. The model's training mode is kept.
+def evaluate_loss(
+    model: Any, batch_loss: BatchLoss, samples: Samples, collator: Any, batch_size: int, accelerator: Any
+) -> StepLoss:
+    """Loss over all trained tokens of samples, padded; must be called on all ranks. The model's training mode is kept.
 
     Every rank makes the same number of batches, so that none waits for another: where samples run out it takes a filler.
     """
@@ -247,9 +271,11 @@ def evaluate_loss(model: Any, samples: Samples, collator: Any, accelerator: Any,
             for first in range(0, len(samples), accelerator.num_processes * batch_size):
                 start = first + accelerator.process_index * batch_size
                 indices = list(range(start, min(start + batch_size, len(samples)))) or [-1]
-                batch = {name: tensor.to(device) for name, tensor in collator([samples[index] for index in indices]).items()}
-                labels = batch.pop("labels")
-                meter.add(summed_loss(model(**batch).logits, labels), labels, batch["attention_mask"].sum())
+                made = collator([samples[index] for index in indices])
+                batch: dict[str, Any] = {
+                    name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in made.items()
+                }
+                meter.add(batch_loss.loss_sum(model, batch), len(batch["targets"]), batch["num_tokens"])
     finally:
         model.train(was_training)
     return meter.read()

@@ -108,11 +108,12 @@ CSS = """
 .tph-chart { position: relative; display: grid; grid-template-columns: 52px 1fr; margin: 0 0 8px; }
 .tph-chart figcaption { grid-column: 1 / -1; display: flex; justify-content: space-between; flex-wrap: wrap; gap: 4px 14px; margin-bottom: 6px; font-size: 13px; }
 .tph-chart svg { grid-column: 2; width: 100%; height: 170px; overflow: visible; display: block; }
-.tph-chart + .tph-chart svg { height: 80px; }
+.tph-chart + .tph-chart svg, .tph-schedule .tph-chart svg { height: 80px; }
+.tph-schedule { margin: 12px 0 8px; }
 .tph-y { position: relative; grid-column: 1; }
 .tph-y span { position: absolute; right: 8px; transform: translateY(-50%); font-size: 11px; color: var(--tph-muted); }
 .tph-x { position: relative; grid-column: 2; height: 18px; }
-.tph-x span { position: absolute; transform: translateX(-50%); top: 3px; font-size: 11px; color: var(--tph-muted); }
+.tph-x span { position: absolute; white-space: nowrap; transform: translateX(-50%); top: 3px; font-size: 11px; color: var(--tph-muted); }
 .tph-axis { margin: 0; text-align: center; font-size: 11px; color: var(--tph-muted); }
 .tph-grid { stroke: var(--tph-edge); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .tph-line { fill: none; vector-effect: non-scaling-stroke; stroke-width: 1.5; stroke-linejoin: round; }

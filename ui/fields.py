@@ -36,7 +36,7 @@ _HOSTS_OWN = ("model.path", "model.dtype", "run.adapters_dir")
 
 FILE_FIELDS = {"data.dataset": "data_sets", "data.text_file": "text_files", "data.eval_dataset": "data_sets"}
 TARGETS_FIELD = "adapter.targets"
-_WIDE = {"model.path", "run.adapters_dir", "samples.prompts"}
+_WIDE = {"model.path", "run.adapters_dir", "samples.prompts", "data.more_datasets"}
 
 
 def form_settings(in_webui: bool) -> list[SettingInfo]:

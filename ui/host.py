@@ -20,7 +20,8 @@ class CheckResult:
         problems: sentences on what must be mended; with any, the rest may be empty.
         warnings: sentences on likely mistakes.
         report: what preparation found (see ``data.report.DataReport.to_dict``).
-        plan: num_steps, num_epochs, steps_per_epoch, num_batches, batch_size, accumulation, num_samples, warmup_steps, padding_share.
+        plan: num_steps, num_epochs, steps_per_epoch, num_batches, batch_size, accumulation, num_samples, warmup_steps, padding_share;
+            schedule, schedule_words and learning_rates, (optimizer step, rate) in rising steps.
         memory: bytes by part: weights, adapter, gradients, optimizer, activations, total; and "available".
         suggestions: field -> (value, reason).
     """

@@ -6,9 +6,11 @@ from html import escape
 from pathlib import PurePath
 from typing import Any
 
+from ..data.report import DataReport
 from . import words
 from .fields import label_of_field
 from .host import CheckResult
+from .plots import Curve, chart
 
 NO_REPORT = '<div id="tph-check"></div>'
 _SHOWN_ROWS = 20
@@ -26,7 +28,10 @@ def report_html(result: CheckResult, save_every_steps: int = 0) -> str:
     parts = [_sentences("tph-level-error", result.problems), _sentences("tph-level-warning", result.warnings)]
     facts = [*data_facts(result.report), *plan_facts(result.plan, save_every_steps), *memory_facts(result.memory)]
     parts.append(_table(facts))
+    parts.append(schedule_html(result.plan))
     parts.append(_suggestions(result.suggestions))
+    if result.report.get("sources"):
+        parts.append(_sentences("tph-level-info", DataReport(sources=result.report["sources"]).source_lines()))
     parts.append(_sentences("tph-level-info", [str(note) for note in result.report.get("notes", [])]))
     parts.append(_left_out("Broken rows", result.report.get("num_broken", 0), result.report.get("broken", [])))
     parts.append(_left_out("Too long rows", result.report.get("num_too_long", 0), result.report.get("too_long", [])))
@@ -85,6 +90,16 @@ def plan_facts(plan: dict[str, Any], save_every_steps: int = 0) -> list[tuple[st
     if plan.get("precision"):
         facts.append(("Precision", str(plan["precision"])))
     return facts
+
+
+def schedule_html(plan: dict[str, Any]) -> str:
+    """The learning rate over the planned run as a small chart, and what the schedule does in words."""
+    points = [(float(step), float(rate)) for step, rate in plan.get("learning_rates", [])]
+    if not points:
+        return ""
+    picture = chart(f"Learning rate: {plan.get('schedule', '')}", [Curve("", "tph-rate", points)], points[-1][0], from_zero=True)
+    sentence = escape(str(plan.get("schedule_words", "")))
+    return f'<div class="tph-schedule">{picture}<p class="tph-axis">optimizer steps</p><p class="tph-muted">{sentence}</p></div>'
 
 
 def _epochs(plan: dict[str, Any]) -> str:

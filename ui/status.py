@@ -81,7 +81,9 @@ def _head(view: RunView, status: str) -> str:
 
 
 def progress_share(state: RunState) -> float:
-    """How much of the run is done, 0 to 1."""
+    """How much of the run is done, 0 to 1; before it begins, how much of the data is read."""
+    if state.share is not None:
+        return max(0.0, min(1.0, state.share))
     num_steps, step = state.plan.get("num_steps"), state.last_step.get("step")
     if not isinstance(num_steps, (int, float)) or not isinstance(step, (int, float)) or num_steps <= 0:
         return 0.0

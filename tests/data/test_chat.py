@@ -18,6 +18,8 @@ from training_pro.data.chat import (
     require_template,
     tokenize_conversation,
 )
+from training_pro.data.chat_spans import DROPS_THINKING
+from training_pro.data.chat_words import LOST_PLACE
 
 GENERATION = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
@@ -45,6 +47,9 @@ STRICT = (
 BARE = (
     "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+BACKWARDS = tiny.CHATML.replace("in messages", "in messages | reverse").replace(
+    "message['content']", "message['content'] | upper"
 )
 UPPER = tiny.CHATML.replace("message['content']", "message['content'] | upper")
 TRIMMED = tiny.CHATML.replace("message['content']", "message['content'] | trim")
@@ -99,14 +104,15 @@ def test_chatml_token_by_token(tiny_tokenizer: Any) -> None:
         *[("<|im_end|>", "."), ("Ċ", "."), ("<|im_start|>", "."), ("a", "."), ("s", "."), ("s", "."), ("is", "."), ("t", ".")],
         *[("an", "."), ("t", "."), ("Ċ", "."), ("th", "^"), ("e", "^"), ("Ġkeeper", "^"), ("<|im_end|>", "^"), ("Ċ", ".")],
     ]
-    assert sample.turns == (Turn("assistant", 19, 23),)
+    assert sample.turns == (Turn("user", 0, 10, trained=False), Turn("assistant", 19, 23))
     assert (sample.route, sample.num_trained) == ("prefixes", 4)
 
 
 def test_every_reply_is_trained_with_its_end_token(tiny_tokenizer: Any) -> None:
     (sample,) = conversation_samples(TWO_TURNS, tiny_tokenizer)
     assert trained(sample, tiny_tokenizer) == ["the keeper<|im_end|>", "Oda<|im_end|>"]
-    assert [sample.input_ids[turn.start : turn.end] for turn in sample.turns] == [
+    assert [turn.role for turn in sample.turns] == ["user", "assistant"] * 2
+    assert [sample.input_ids[turn.start : turn.end] for turn in sample.turns if turn.trained] == [
         tiny_tokenizer.encode("the keeper<|im_end|>"),
         tiny_tokenizer.encode("Oda<|im_end|>"),
     ]
@@ -131,7 +137,7 @@ def test_the_whole_conversation(tiny_tokenizer: Any) -> None:
 
 def test_without_a_reply_nothing_is_trained(tiny_tokenizer: Any) -> None:
     sample = tokenize_conversation([user("where")], tiny_tokenizer)
-    assert (sample.num_trained, sample.turns) == (0, ())
+    assert (sample.num_trained, sample.turns) == (0, (Turn("user", 0, len(sample.input_ids), trained=False),))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -203,7 +209,7 @@ def test_split_samples_are_what_the_model_sees_at_inference() -> None:
     first, second = conversation_samples(messages, tokenizer)
     assert first.input_ids == rendered_ids(messages[:2], tokenizer)
     prompt = encode(render(messages[:3], tokenizer, prompt=True), tokenizer)[0]
-    assert second.input_ids[: second.turns[0].start] == prompt
+    assert second.input_ids[: second.turns[-1].start] == prompt
     assert "why" not in tokenizer.decode(second.input_ids)
     assert tokenize_conversation(messages, tokenizer) == second
 
@@ -303,9 +309,29 @@ def test_no_template() -> None:
     tokenizer = with_template(None)
     for call in (require_template, lambda bare: conversation_samples(TWO_TURNS, bare)):
         with pytest.raises(
-            ValueError, match="Chat template: the model has none.*Choose a template file.*or train on a Text file"
+            ValueError,
+            match="Chat template: the model has none.*Choose one of the names or a template file.*or train on a Text file",
         ):
             call(tokenizer)
+
+
+def test_a_first_reply_that_cannot_be_found_is_named_and_not_trained() -> None:
+    tokenizer = with_template(UPPER)
+    (alone,) = conversation_samples([reply("the keeper"), user("who")], tokenizer)
+    assert (alone.num_trained, alone.lost) == (0, (LOST_PLACE,))
+    (sample,) = conversation_samples([reply("a boat"), user("who"), reply("Oda")], tokenizer)
+    assert (trained(sample, tokenizer), sample.lost) == (["ODA<|im_end|>"], (LOST_PLACE,))
+
+
+def test_a_template_without_a_prompt_for_replies() -> None:
+    """The opening of a reply is not trained, although no prompt shows it."""
+    tokenizer = with_template(tiny.CHATML.split("{% if add_gen")[0])
+    (sample,) = conversation_samples(TWO_TURNS, tokenizer)
+    assert (trained(sample, tokenizer), sample.route) == (["the keeper<|im_end|>", "Oda<|im_end|>"], "prefixes")
+    tokenizer = with_template(THINK.split("{% if add_gen")[0])
+    samples = conversation_samples([user("a"), reply("b</think>c"), user("d"), reply("e</think>f")], tokenizer)
+    assert [trained(sample, tokenizer) for sample in samples] == [["b</think>c<|im_end|>"], ["e</think>f<|im_end|>"]]
+    assert {(sample.route, sample.why) for sample in samples} == {("split", DROPS_THINKING)}
 
 
 @pytest.mark.parametrize(
@@ -315,12 +341,7 @@ def test_no_template() -> None:
         (tiny.CHATML, [{"role": "user"}], "refuses the conversation: .*content"),
         (tiny.CHATML, [user("where"), {"role": "assistant", "content": None}], "refuses the conversation: .*(None|content)"),
         ("{{ messages[5].content.upper() }}", TWO_TURNS, "refuses the conversation"),
-        (UPPER, [reply("the keeper"), user("who")], "gives no way to tell the reply from the prompt"),
-        (
-            THINK.split("{% if add_gen")[0],
-            [user("a"), reply("b</think>c"), user("d"), reply("e</think>f")],
-            "gives no way to tell",
-        ),
+        (BACKWARDS, TWO_TURNS, "gives no way to tell the reply from the prompt"),
     ],
 )
 def test_conversations_that_the_template_refuses(template: str, messages: list[dict], message: str) -> None:

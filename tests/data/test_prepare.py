@@ -1,43 +1,20 @@
 """From settings to samples: what is counted, what is kept, and what an interruption leaves."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+from preparing import TEXT, chat, prepared, rows_of, written
 from training_pro import ROOT
 from training_pro.config import DataSettings
+from training_pro.data import cache as cache_module
 from training_pro.data import prepare as module
-from training_pro.data import samples_chat
-from training_pro.data.prepare import Prepared, data_fingerprint, default_cache_dir, prepare, tokenizer_identity
+from training_pro.data import samples
+from training_pro.data.prepare import data_fingerprint, default_cache_dir, tokenizer_identity
 from training_pro.data.report import DataReport, histogram
-
-TEXT = " ".join(tiny.corpus()[:40])
-
-
-def prepared(tmp_path: Path, tokenizer: Any = None, seed: int = 42, **settings: Any) -> Prepared:
-    """Prepare with a cache in the test's folder."""
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    return prepare(DataSettings(**settings), tokenizer or tiny.fresh_tokenizer(), seed=seed, cache_dir=tmp_path / "cache")
-
-
-def written(folder: Path, *rows: object, name: str = "a.jsonl") -> Path:
-    path = folder / name
-    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def chat(*contents: str) -> dict:
-    roles = ("user", "assistant")
-    return {"messages": [{"role": roles[place % 2], "content": content} for place, content in enumerate(contents)]}
-
-
-def rows_of(dataset: Any) -> list[dict]:
-    return [dict(row) for row in dataset]
-
 
 # --- counts --------------------------------------------------------------------------------------------------------------------
 
@@ -152,7 +129,7 @@ def test_small_blocks_are_counted(tmp_path: Path) -> None:
     path = written(tmp_path, "the lighthouse of Veltmor stands.\n\n\nOda.\n\n\nwho is the keeper of the boat?", name="a.txt")
     report = prepared(tmp_path, text_file=path, min_chars=10).report
     assert (report.num_blocks, report.num_small_blocks, report.num_samples) == (2, 1, 2)
-    assert "2 text blocks, 1 ignored as too small" in report.lines()
+    assert "1 text blocks (4 characters) ignored as too small" in report.left_out()
 
 
 def test_conversations_and_a_text_together(tmp_path: Path) -> None:
@@ -163,6 +140,27 @@ def test_conversations_and_a_text_together(tmp_path: Path) -> None:
     ).report
     assert [file["file"] for file in report.files] == ["a.jsonl", "b.txt"]
     assert (report.num_rows, report.num_samples, report.num_blocks) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 256])
+def test_samples_keep_the_order_of_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
+    monkeypatch.setattr(samples, "ROWS_AT_ONCE", rows_at_once)
+    rows = [chat("who", "one"), chat("who", "two"), {"text": "three"}, chat("who", "four"), {"text": "five"}, chat("who", "six")]
+    tokenizer = tiny.fresh_tokenizer()
+    found = rows_of(prepared(tmp_path, tokenizer, dataset=written(tmp_path, *rows)).train)
+    texts = [tokenizer.decode(row["input_ids"]) for row in found]
+    assert [row["group"] for row in found] == list(range(6))
+    assert all(word in text for word, text in zip(("one", "two", "three", "four", "five", "six"), texts, strict=True))
+
+
+def test_sections_of_a_text_are_numbered(tmp_path: Path) -> None:
+    sections = [" ".join(f"The keeper {number} sleeps." for number in range(length)) for length in (12, 1, 9)]
+    result = prepared(tmp_path, text_file=written(tmp_path, "\n\n\n".join(sections), name="a.txt"), cutoff=32)
+    found = result.column("section").tolist()
+    assert found == sorted(found)
+    assert set(found) == {0, 1, 2}
+    assert (found.count(0) > 1, found.count(1), found.count(2) > 1) == (True, 1, True)
+    assert set(result.column("group").tolist()) == {0}
 
 
 def test_a_text_needs_no_chat_template(tmp_path: Path) -> None:
@@ -286,62 +284,12 @@ def test_a_slow_tokenizer_has_an_identity(tiny_tokenizer: Any) -> None:
     assert tokenizer_identity(Slow(a=1)) == tokenizer_identity(Slow(a=1)) != tokenizer_identity(Slow(a=2))
 
 
-class Stopped(BaseException):
-    """Like KeyboardInterrupt."""
-
-
-@pytest.mark.parametrize("error", [Stopped, OSError])
-def test_an_interruption_leaves_nothing(
-    tmp_path: Path, chat_file: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
-) -> None:
-    real, calls = samples_chat.conversation_samples, []
-
-    def interrupted(*args: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 10:
-            raise error
-        return real(*args, **options)
-
-    monkeypatch.setattr(samples_chat, "conversation_samples", interrupted)
-    with pytest.raises(error):
-        prepared(tmp_path, dataset=chat_file)
-    assert len(calls) == 10
-    assert list((tmp_path / "cache").iterdir()) == []
-    assert len(prepared(tmp_path, dataset=chat_file).train) == 24
-
-
-def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path: Path, chat_file: Path) -> None:
-    config, tokenizer = DataSettings(dataset=str(chat_file)), tiny.fresh_tokenizer()
-    name = data_fingerprint(config, tokenizer)
-    (tmp_path / "cache" / f".{name}.{os.getpid()}.tmp/train").mkdir(parents=True)
-    result = prepared(tmp_path, dataset=chat_file)
-    assert (result.report.cached, len(result.train)) == (False, 24)
-
-
-def test_another_process_may_be_faster(tmp_path: Path, chat_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared(tmp_path, dataset=chat_file)
-    (folder,) = (tmp_path / "cache").iterdir()
-    config = DataSettings(dataset=str(chat_file))
-    module._prepare_into(folder, config, tiny.fresh_tokenizer(), lambda rows, what: None)  # finds the place taken
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
-    (folder / "report.json").unlink()
-    with pytest.raises(OSError, match="not empty"):
-        module._prepare_into(folder, config, tiny.fresh_tokenizer(), lambda rows, what: None)
-
-
-def test_progress_is_told(tmp_path: Path) -> None:
-    told: list[tuple[int, str]] = []
-    config = DataSettings(dataset=str(written(tmp_path, *[chat("who", "Oda")] * 250)))
-    prepare(config, tiny.fresh_tokenizer(), cache_dir=tmp_path / "cache", progress=lambda rows, what: told.append((rows, what)))
-    assert told == [(0, "a.jsonl"), (100, "a.jsonl"), (200, "a.jsonl")]
-
-
 def test_where_prepared_data_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINING_PRO_CACHE", str(tmp_path))
     assert default_cache_dir() == tmp_path / "prepared"
     monkeypatch.delenv("TRAINING_PRO_CACHE")
     assert default_cache_dir() == ROOT / ".cache/prepared"
-    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(cache_module.os, "access", lambda path, mode: False)
     assert default_cache_dir() == Path.home() / ".cache/training_pro/prepared"
 
 

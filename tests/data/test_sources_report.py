@@ -67,3 +67,10 @@ def test_no_usable_row_always_stops(num_broken):
         check_broken_share(report_of(0, num_broken, "row"), 1.0, label="Evaluation data set")
     assert ("  a.jsonl row 1: null row\n" in str(caught.value)) == bool(num_broken)
     assert "and 0 more" not in str(caught.value)
+
+
+def test_a_row_is_rejected_in_its_own_file():
+    report = SourceReport(files=[FileReport("a.jsonl", num_rows=2), FileReport("b.jsonl", num_rows=1)])
+    report.reject(BrokenRow("a.jsonl", 2, "line", "refused", "Hi"))
+    assert [(file.num_rows, file.num_broken) for file in report.files] == [(1, 1), (1, 0)]
+    assert [str(row) for row in report.broken] == ["a.jsonl:2: refused"]

@@ -1,134 +1,38 @@
 """The extension inside the WebUI, against the double of the WebUI's modules: refusals, runs, the LoRA menu, chat while a model trains."""
 
-import json
 import random
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
-import trials
-from training_pro import ROOT
-from training_pro.config import ConfigError, RunConfig
-from training_pro.hosts import files, webui
+from training_pro.config import ConfigError
+from training_pro.hosts import webui
 from training_pro.runs import registry
-from training_pro.runs.control import change_control
-from training_pro.runs.registry import RunBusyError, RunHandle
-from training_pro.runs.state import FAILED, FINISHED, INTERRUPTED, RunState, read_state
+from training_pro.runs.registry import RunBusyError
+from training_pro.runs.state import FAILED, FINISHED, INTERRUPTED, read_state
 from training_pro.runs.store import RunFolder
-from webui_double import loader
+from webui_case import (
+    LONG,
+    PATIENCE,
+    _light,
+    end,
+    form,
+    host,
+    interrupt,
+    is_same,
+    logits,
+    model_dir,
+    reply,
+    start_long_run,
+    start_webui,
+    wait,
+)
 
-FLAGS = ("--cpu", "--extensions", "training_pro")
-LONG = {"epochs": 400.0}
-PATIENCE = 60.0  # seconds that a run may take on a busy machine
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _light() -> Iterator[None]:
-    """As in tests/training: nothing old is collected again and again, and no picture is drawn."""
-    trials.freeze_heap()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training_pro.matplotgraph.draw_graph", trials.no_picture)
-        yield
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A --model-dir with the tiny model."""
-    folder = tmp_path_factory.mktemp("models")
-    tiny.save_model(folder / "tiny")
-    return folder
-
-
-@pytest.fixture
-def start_webui(tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """``start_webui(*flags, model="tiny")``: be the WebUI with this extension until the test ends; runs end with it."""
-    monkeypatch.setattr(registry, "_current", None)
-    root = loader.make_root(tmp_path / "root", user={"training_pro": ROOT})
-    contexts: list[Any] = []
-
-    def start(*flags: str, model: str = "tiny") -> Any:
-        contexts.append(loader.webui(root, *FLAGS, "--model-dir", str(model_dir), *flags))
-        host = contexts[-1].__enter__()
-        assert all((host.LoRA, host.training, host.text_generation))  # the server imports all its modules
-        if model:
-            host.load_model(model)
-        host.load_extensions()
-        return host
-
-    yield start
-    handle = registry.latest()
-    if handle and handle.is_alive and handle.folder:
-        change_control(handle.folder.control, stop=True)
-        handle.thread.join(PATIENCE)
-    for context in contexts:
-        context.__exit__(None, None, None)
-    assert not registry.is_busy()
-
-
-@pytest.fixture
-def host(start_webui: Callable[..., Any]) -> Any:
-    """The WebUI with the tiny model."""
-    return start_webui()
-
-
-def form(tmp_path: Path, name: str = "trial", **changes: Any) -> RunConfig:
-    """What the tab hands the host: it does not know where adapters go."""
-    settings = trials.settings(tmp_path, adapter={"name": name, **changes.pop("adapter", {})}, **changes)
-    return settings.model_copy(update={"run": RunConfig().run})
-
-
-def wait(condition: Callable[[], Any]) -> Any:
-    """The first true value of a condition."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-    return found
-
-
-def end(handle: RunHandle) -> RunState:
-    """Wait for the end of a run; its state."""
-    assert handle.thread
-    assert handle.folder
-    handle.thread.join(PATIENCE)
-    assert not handle.is_alive
-    return read_state(handle.folder)
-
-
-def start_long_run(tmp_path: Path, name: str = "trial") -> RunHandle:
-    """A run that goes on until it is interrupted, and has done a step."""
-    handle = webui.make_host().launch(form(tmp_path, name, training=LONG))
-    wait(lambda: handle.folder and read_state(handle.folder).steps)
-    return handle
-
-
-def interrupt(handle: RunHandle) -> RunState:
-    assert handle.folder
-    change_control(handle.folder.control, stop=True)
-    return end(handle)
-
-
-def logits(host: Any) -> Any:
-    import torch
-
-    ids = torch.arange(40).remainder(host.shared.model.config.vocab_size)[None]
-    with torch.no_grad():
-        return host.shared.model(input_ids=ids).logits
-
-
-def reply(host: Any, text: str = "question 1") -> str:
-    return list(host.text_generation.generate_reply(text, {"max_new_tokens": 8}))[-1]
-
-
-def is_same(host: Any, before: Any) -> bool:
-    import torch
-
-    return bool(torch.equal(logits(host), before))
+__all__ = ["_light", "host", "model_dir", "start_webui"]  # fixtures
 
 
 # --- what cannot be trained, and why --------------------------------------------------------------------------------------------
@@ -441,69 +345,3 @@ def test_a_model_put_away_as_idle_is_loaded_again(start_webui: Callable[..., Any
     assert host.shared.model is not None
     host.models.unload_model()  # by the button
     assert tab.model_facts()["problem"].startswith("No model is loaded.")
-
-
-# --- places ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_places_follow_the_flags(start_webui: Callable[..., Any], tmp_path: Path) -> None:
-    mine, loras = tmp_path / "mine", tmp_path / "elsewhere/loras"
-    data = mine / "training/datasets"
-    (data / "books").mkdir(parents=True)
-    (data / "books/one.txt").write_text("words")
-    (data / "chat.jsonl").write_text(json.dumps({"text": "words"}))
-    (data / "notes.txt").write_text("words")
-    (data / "talks").mkdir()
-    (data / "talks/one.json").write_text("[]")
-    (data / "put-trainer-datasets-here.txt").touch()
-    extension = mine / "extensions/training_pro"
-    extension.parent.mkdir()
-    extension.symlink_to(ROOT, target_is_directory=True)
-    start_webui("--user-data-dir", str(mine), "--lora-dir", str(loras))
-    tab = webui.make_host()
-    assert tab.data_sets() == {"chat.jsonl": str(data / "chat.jsonl"), "talks/": str(data / "talks")}
-    assert tab.text_files() == {"books/": str(data / "books"), "notes.txt": str(data / "notes.txt")}
-    assert tab.adapters_dir() == loras
-    handle = tab.launch(form(tmp_path))
-    assert end(handle).status == FINISHED
-    assert RunFolder(loras / "trial").has_adapter
-
-
-def test_the_usual_places(host: Any) -> None:
-    user_data = Path.cwd() / "user_data"
-    assert webui.adapters_dir() == user_data / "loras"
-    assert webui.data_dir() == user_data / "training/datasets"
-
-
-def test_a_folder_that_is_not_there_offers_nothing(tmp_path: Path) -> None:
-    assert files.data_sets(tmp_path / "absent") == files.text_files(tmp_path / "absent") == {}
-
-
-# --- the tab --------------------------------------------------------------------------------------------------------------------
-
-
-def test_the_tab_is_built_in_the_page(host: Any) -> None:
-    gradio = pytest.importorskip("gradio")
-    with gradio.Blocks() as page:
-        host.extensions.create_extensions_tabs()
-    ids = {getattr(block, "elem_id", None) for block in page.blocks.values()}
-    assert {"tph-start-button", "tph-data-dataset", "tph-live"} <= ids
-    assert "tph-model-path" not in ids  # the WebUI's model is the one
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_missing_package_is_said_in_the_tab(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    gradio = pytest.importorskip("gradio")
-    monkeypatch.setitem(sys.modules, "training_pro.ui.tab", None)
-    with gradio.Blocks() as page:
-        host.extensions.create_extensions_tabs()
-    [text] = [block.value for block in page.blocks.values() if isinstance(block, gradio.Markdown)]
-    assert "Training PRO Hybrid cannot start" in text
-    assert f'pip install -r "{ROOT / "requirements.txt"}" --upgrade' in text
-
-
-def test_css_and_js(host: Any) -> None:
-    css = host.extensions.apply_extensions("css")
-    assert ".tph-tab" in css
-    assert ".header_bar button" in css
-    assert host.extensions.apply_extensions("js") == ""

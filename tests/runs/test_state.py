@@ -60,6 +60,12 @@ def test_a_run_in_numbers() -> None:
     assert (state.stage, state.detail, state.pid) == ("saving", "adapter", os.getpid())
 
 
+def test_the_share_of_a_stage_is_that_of_the_last_one() -> None:
+    reading = event("stage", stage="preparing", detail="a.jsonl: 100 rows", share=0.25)
+    assert after(START, reading).share == 0.25
+    assert after(START, reading, event("stage", stage="training", detail="")).share is None
+
+
 @pytest.mark.parametrize("status", [FINISHED, INTERRUPTED, FAILED])
 def test_every_end(status: str) -> None:
     end = event("run_ended", status=status, message="why")

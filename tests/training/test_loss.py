@@ -13,7 +13,7 @@ import tiny
 import torch
 import trials
 from training_pro.training.callbacks import RunCallback, SmoothedLoss
-from training_pro.training.loss import LossMeter, StepLoss, summed_loss
+from training_pro.training.loss import LossMeter, StepLoss
 from training_pro.training.trainer import PlannedTrainer
 
 
@@ -21,31 +21,10 @@ class OneProcess:
     num_processes = 1
 
 
-def test_summed_loss_counts_trained_positions_only() -> None:
-    logits = torch.zeros(1, 4, 5)  # every token has the probability 1/5
-    assert summed_loss(logits, torch.tensor([[-100, 1, -100, 4]])).item() == pytest.approx(2 * math.log(5))
-    assert summed_loss(logits, torch.tensor([[3, -100, -100, -100]])).item() == 0  # nothing predicts the first token
-
-
-def test_summed_loss_of_a_filler_is_zero_and_has_a_gradient() -> None:
-    logits = torch.randn(1, 3, 5, requires_grad=True)
-    loss = summed_loss(logits, torch.full((1, 3), -100))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert logits.grad.abs().sum() == 0
-
-
-def test_summed_loss_is_computed_in_float32_at_least() -> None:
-    labels = torch.tensor([[-100, 1]])
-    for given, expected in ((torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)):
-        assert summed_loss(torch.zeros(1, 2, 5, dtype=given), labels).dtype == expected
-
-
 def test_the_meter_weighs_by_tokens() -> None:
     meter = LossMeter(OneProcess())
-    meter.add(torch.tensor(6.0), torch.tensor([[-100, 1, 2, 3]]), torch.tensor(4))
-    meter.add(torch.tensor(4.0), torch.tensor([[-100, 1]]), torch.tensor(2))
+    meter.add(torch.tensor(6.0), 3, 4)
+    meter.add(torch.tensor(4.0), 1, 2)
     step = meter.read()
     assert step == StepLoss(10.0, 4, 6)
     assert step.mean == 2.5  # the mean of the two batches' means would be 3
@@ -61,6 +40,19 @@ def test_the_smoothed_loss_weighs_by_tokens_and_forgets() -> None:
     again = SmoothedLoss(num_steps=2)
     again.load(smoothed.state())
     assert smoothed.add(StepLoss(2.0, 1, 1)) == again.add(StepLoss(2.0, 1, 1)) == 1.5
+
+
+def samples_of(batch: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Tokens and labels of every sample of a batch, whatever its layout."""
+    rows = []
+    for number, (ids, labels) in enumerate(zip(batch["input_ids"], batch["labels"], strict=True)):
+        if "attention_mask" in batch:
+            starts = [0]
+            end = int(batch["attention_mask"][number].sum())
+        else:
+            starts, end = (batch["position_ids"][number] == 0).nonzero().flatten().tolist(), len(ids)
+        rows += [(ids[start:stop], labels[start:stop]) for start, stop in zip(starts, [*starts[1:], end], strict=True)]
+    return rows
 
 
 class Oracle:
@@ -88,14 +80,14 @@ class Oracle:
     def compare(self, model: Any, loss: StepLoss) -> None:
         """Compute one step anew."""
         exact = copy.deepcopy(model).double()
+        exact.set_attn_implementation("sdpa")
         exact.zero_grad()
         losses, counts = [], []
         for batch in self._batches:
             counts.append(int((batch["labels"][:, 1:] != -100).sum()))
-            for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
-                length = int(mask.sum())
-                logits = exact(input_ids=ids[None, :length]).logits[0, :-1]
-                target = labels[1:length]
+            for ids, labels in samples_of(batch):
+                logits = exact(input_ids=ids[None]).logits[0, :-1]
+                target = labels[1:]
                 losses += [-logits[place].log_softmax(0)[token] for place, token in enumerate(target.tolist()) if token != -100]
         mean = torch.stack(losses).mean()
         mean.backward()
@@ -127,6 +119,7 @@ def test_a_step_is_the_mean_over_its_trained_tokens(
     )
     outcome, events = trials.run(config, tiny.model().to(dtype))
     assert outcome.status == "finished", outcome.message
+    assert "one row without padding" in events.texts()
     assert len(oracle.errors) == outcome.step >= 4
     assert max(oracle.errors) < limit
     for (mean, wanted), step in zip(oracle.losses, events.all("step"), strict=True):
@@ -144,14 +137,16 @@ def test_a_step_is_the_mean_over_its_trained_tokens(
         ("windows", {"true_batch_size": 1, "gradient_accumulation": 4}),
         ("plain", {"gradient_accumulation": 2}),
         ("checkpointing", {"gradient_accumulation": 2}),
+        ("packed", {"gradient_accumulation": 2, "packing": "best_fit", "true_batch_size": 1}),
     ],
 )
 def test_two_processes_are_one_with_twice_the_accumulation(
-    two_ranks: Any, tmp_path: Path, case: str, batching: dict[str, int]
+    two_ranks: Any, tmp_path: Path, case: str, batching: dict[str, Any]
 ) -> None:
     """The same windows, so the same losses, gradients and weights; evaluation sees each held-out sample once."""
     folder, (main, other) = two_ranks
     data = {"dataset": str(trials.chat_rows(folder, 10)), **({} if case == "windows" else {"eval_share": 0.1})}
+    data |= {"cutoff": 96} if case == "packed" else {}
     config = trials.settings(tmp_path, adapter={"name": case, "dropout": 0.0}, batching=batching, data=data)
     outcome, events = trials.run(config)
     assert outcome.step == main[case]["step"] == len(main[case]["seen"]) > 3

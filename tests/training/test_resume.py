@@ -171,13 +171,18 @@ def test_a_finished_run_has_nothing_to_resume_but_more_epochs_go_on(tmp_path: Pa
     assert [entry["lr"] for entry in events.all("step")] == [step[3][0] for step in parts]
 
 
-def test_an_epoch_that_was_planned_as_a_part_says_what_it_misses(tmp_path: Path) -> None:
-    """Half an epoch of 10 samples is 5 in 3 steps of 2; a whole one has 6 of them in its first 3 steps."""
-    first, _ = trials.run(trials.settings(tmp_path, training={"epochs": 1.5}))
-    assert first.step == 8
-    more, events = trials.run(trials.settings(tmp_path, **resumed(training={"epochs": 2})))
-    assert (more.status, more.step) == ("finished", 10)
-    assert "1 samples of it are left out, 0 come twice" in events.texts()
+def test_an_epoch_that_was_planned_as_a_part_is_completed(tmp_path: Path) -> None:
+    """Half an epoch of 10 samples is 5 in 3 steps of 2; the other 5 are 3 more steps."""
+    with trials.watched() as steps:
+        first, _ = trials.run(trials.settings(tmp_path, training={"epochs": 1.5}))
+        assert first.step == 8
+        more, events = trials.run(trials.settings(tmp_path, **resumed(training={"epochs": 2})))
+    assert (more.status, more.step) == ("finished", 11)
+    assert "Epochs changed from 1.5 to 2: the rest of this epoch is cut anew; each sample is still trained once" in events.texts()
+    assert [entry["epoch"] for entry in events.all("step")][-1] == 2
+    rows = [tuple(batch[0]) for step in steps[5:] for batch in step[1]]
+    first_epoch = [tuple(batch[0]) for step in steps[:5] for batch in step[1]]
+    assert sum(map(len, rows)) == sum(map(len, first_epoch))
 
 
 def test_another_learning_rate_and_decay_take_effect(stopped: Path, tmp_path: Path) -> None:

@@ -101,6 +101,9 @@ def main() -> None:
     seen = {
         "plain": result(plain("plain", **evaluation)),
         "windows": result(plain("windows", batching={"true_batch_size": 1, "gradient_accumulation": 2})),  # with two fillers
+        "packed": result(
+            plain("packed", batching={"packing": "best_fit", "true_batch_size": 1}, data={"cutoff": 96, "eval_share": 0.1})
+        ),
         "checkpointing": result(plain("checkpointing", training={"gradient_checkpointing": True}, **evaluation)),
         "resume 1": resumes(1, 3),
         "resume 3": resumes(3, 1, workers=2),

@@ -11,7 +11,7 @@ from training_pro.ui import words
 from training_pro.ui.facts import model_html
 from training_pro.ui.host import CheckResult
 from training_pro.ui.problems import NO_PROBLEMS, error_problems, problems_html
-from training_pro.ui.report import data_facts, memory_facts, plan_facts, report_html
+from training_pro.ui.report import data_facts, memory_facts, plan_facts, report_html, schedule_html
 
 EVIL = '</style><img src=x onerror="alert(1)">'
 
@@ -26,6 +26,14 @@ def test_the_report_shows_what_a_user_asks_for() -> None:
         *("/data/animals.jsonl:17", "and 1 more", "Warm-up is 0."),
     ):
         assert words_of_it in text
+
+
+def test_the_mix_is_shown() -> None:
+    entry = {"label": "Data set", "name": "<a>.jsonl", "samples": 30, "share": 1.0, "used": 30, "held_out": 0, "at_border": 0}
+    entry |= {"left_out": 26, "entries": 4, "repeats": 1.0, "part": 0.25}
+    html = report_html(CheckResult(report={"sources": [entry, {**entry, "name": "b.jsonl", "left_out": 0, "repeats": 7.5}]}))
+    assert "Data set &lt;a&gt;.jsonl: 30 samples, 26 left out by the mix; 25.0% of the trained data&#x27;s tokens" in html
+    assert "b.jsonl: 30 samples, each trained 7.5 times an epoch" in html
 
 
 def test_problems_come_first_and_are_marked() -> None:
@@ -59,6 +67,25 @@ def test_epochs_of_different_length_are_listed() -> None:
     plan = {"num_steps": 25, "num_epochs": 2.5, "steps_per_epoch": [10, 10, 5]}
     assert ("Steps", "25, 2.5 epochs of 10, 10, 5") in plan_facts(plan)
     assert plan_facts({"num_steps": 90, "num_epochs": 9.0, "steps_per_epoch": list(range(9))})[0][1].endswith("4, 5, …")
+
+
+def test_the_schedule_is_drawn_before_one_trains() -> None:
+    plan = {"schedule": "linear", "schedule_words": f"Down. {EVIL}", "learning_rates": [(0, 2e-4), (50, 1e-4), (100, 0.0)]}
+    html = schedule_html(plan)
+    (line,) = re.findall(r'<path class="tph-line tph-rate" d="M([^"]+)"', html)
+    places = [tuple(map(float, point.split())) for point in line.split("L")]
+    assert [x for x, _ in places] == [0, 500, 1000]
+    heights = [y for _, y in places]
+    assert heights[2] == 300  # a rate of 0 is at the bottom
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.11)
+    assert "Learning rate: linear" in html
+    assert "optimizer steps" in html
+    assert "<img" not in html
+    assert html in report_html(CheckResult(plan={**plan, "num_steps": 100}))
+
+
+def test_a_plan_without_rates_has_no_picture() -> None:
+    assert schedule_html({}) == schedule_html({"learning_rates": []}) == ""
 
 
 def test_problems_list_label_message_value_and_remedy() -> None:

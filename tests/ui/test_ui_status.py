@@ -130,6 +130,12 @@ def test_progress_is_a_share_whatever_is_known(plan: dict, step: dict, share: fl
     assert progress_share(RunState(plan=plan, steps=[step] if step else [])) == share
 
 
+def test_before_the_training_progress_is_the_reading_of_the_data() -> None:
+    assert progress_share(RunState(share=0.25)) == 0.25
+    assert progress_share(RunState(share=0.25, plan={"num_steps": 4}, steps=[{"step": 2}])) == 0.25
+    assert progress_share(RunState(plan={"num_steps": 4}, steps=[{"step": 2}])) == 0.5
+
+
 def test_a_loss_of_nan_is_a_dash() -> None:
     state = run_state()
     state.steps[-1].update(loss=None, smoothed_loss=None)

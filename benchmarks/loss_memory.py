@@ -1,0 +1,101 @@
+"""What the loss costs: peak memory and seconds of a step, from all logits, at trained tokens, and there in chunks.
+
+    python benchmarks/loss_memory.py [--tokens 2048] [--vocabulary 49152] [--trained 0.4]
+
+A Llama of 4 layers with random weights and a LoRA, one flat row, float32 on the CPU. Each way runs in a process of its own, since a
+process cannot forget its peak; what the model itself takes is subtracted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "import_root"))
+HEADS = ("full", "selected", "chunked")
+
+
+class Peak(threading.Thread):
+    """Highest memory of this process while it goes on, read a thousand times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        import psutil
+
+        self._process, self.highest, self.over = psutil.Process(), 0, threading.Event()
+
+    def run(self) -> None:
+        """Look until told to stop."""
+        while not self.over.wait(0.001):
+            self.highest = max(self.highest, self._process.memory_info().rss)
+
+
+def measure(head: str, options: argparse.Namespace) -> dict[str, float]:
+    """One way: MB above the model, and seconds of a step (median of 3, after one)."""
+    import numpy as np
+    import psutil
+    import torch
+    from training_pro import train_utils
+    from training_pro.training.step import BatchLoss, Route
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 9}
+    sizes |= {"num_key_value_heads": 3, "vocab_size": options.vocabulary, "max_position_embeddings": options.tokens}
+    model = train_utils.add_lora(
+        LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True)),
+        rank=8,
+        alpha=16,
+        dropout=0.0,
+        targets=["q_proj", "v_proj"],
+    )
+    computer = BatchLoss(model, Route("flat", "segments", head))
+    ids = np.random.default_rng(0).integers(0, options.vocabulary, options.tokens)
+    lengths = [options.tokens // 4] * 4
+    labels = np.where(np.arange(options.tokens) % 100 < 100 * options.trained, ids, -100)
+    batch = computer.collator(0)([{"input_ids": ids[: sum(lengths)], "labels": labels[: sum(lengths)], "lengths": lengths}])
+    before, peak, seconds = psutil.Process().memory_info().rss, Peak(), []
+    peak.start()
+    for _ in range(4):
+        begun = time.perf_counter()
+        with computer.attached():
+            loss = computer.loss_sum(model, batch)
+            loss.backward()
+        seconds.append(time.perf_counter() - begun)
+    peak.over.set()
+    return {"mb": (peak.highest - before) / 1e6, "seconds": statistics.median(seconds[1:]), "loss": float(loss.detach())}
+
+
+def main() -> None:
+    """All ways, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--vocabulary", type=int, default=49_152)
+    parser.add_argument("--trained", type=float, default=0.4)
+    parser.add_argument("--head", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.head:
+        print(json.dumps(measure(options.head, options)))
+        return
+    print(f"{options.vocabulary:,} words, one row of {options.tokens:,} tokens, {options.trained:.0%} trained")
+    for head in HEADS:
+        command = [sys.executable, __file__, *sys.argv[1:], "--head", head]
+        done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(
+            f"{head:10}{found['mb']:8.0f} MB above the model {found['seconds']:7.2f} s a step   loss {found['loss']:.4f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

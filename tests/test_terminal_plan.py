@@ -1,0 +1,93 @@
+"""The plan on a terminal: the table, the picture of characters, and terminals that have no blocks."""
+
+from typing import Any
+
+import pytest
+from training_pro.terminal_plan import BLOCKS, PLAIN, plan_page, plan_table, schedule_picture
+from training_pro.training.check import CheckReport
+
+PLAN: dict[str, Any] = {
+    **{"num_steps": 1500, "num_epochs": 2.5, "steps_per_epoch": [600, 600, 300], "num_batches": 3000, "batch_size": 4},
+    **{"accumulation": 2, "world_size": 1, "num_samples": 4800, "warmup_steps": 150, "learning_rate": 3e-4},
+    **{"schedule": "linear", "schedule_words": "Down.", "learning_rates": [(0, 0.0), (750, 3e-4), (1500, 0.0)]},
+}
+REPORT = {"num_tokens": 1_234_567, "num_trained_tokens": 2000}
+
+
+def table(**changes: Any) -> dict[str, str]:
+    lines = plan_table({**PLAN, **changes}, REPORT)
+    width = len("samples per step")
+    return {line[:width].strip(): line[width + 2 :] for line in lines}
+
+
+def test_the_table_literally() -> None:
+    assert table() == {
+        "steps": "1,500",
+        "epochs": "2.5",
+        "steps per epoch": "600, 600, 300",
+        "warm-up": "150 steps (10% of the run)",
+        "batches": "3,000",
+        "samples per step": "4 × 2 = 8",
+        "samples": "4,800",
+        "tokens": "1,234,567, of which 2,000 are trained, each epoch",
+        "learning rate": "0.0003",
+        "schedule": "linear: Down.",
+    }
+
+
+def test_other_plans() -> None:
+    assert table(warmup_steps=0)["warm-up"] == "none"
+    assert table(accumulation=1)["samples per step"] == "4"
+    assert table(world_size=3)["samples per step"] == "4 × 2 × 3 = 24"
+    assert table(steps_per_epoch=[7] * 20)["steps per epoch"] == "7"
+    assert table(steps_per_epoch=list(range(1, 21)))["steps per epoch"] == "1, 2, 3, 4, 5, 6, 7, 8, ..."
+    packed = plan_table({**PLAN, "num_packs": 400}, REPORT)
+    assert "packs per step   4 × 2 = 8" in packed
+    assert "samples          4,800 in 400 packs" in packed
+
+
+def test_the_picture_literally() -> None:
+    points = [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0)]
+    assert schedule_picture(points, width=5, height=2) == [
+        "1 |   ▄█",
+        "0 | ▄███",
+        "   ste" + "p 0" + "4",
+    ]
+    assert schedule_picture(points, width=9, height=2, levels=PLAIN) == [
+        "1 |      ::#",
+        "0 |  ::#####",
+        "   step 0  4",
+    ]
+
+
+def test_a_column_shows_the_step_that_it_begins_with() -> None:
+    """A jump stays a jump; nothing is drawn between two steps that is in neither."""
+    first, last, _ = schedule_picture([(0, 1.0), (2, 0.5), (4, 0.5)], width=9, height=2)
+    assert first == "1 |████"
+    assert last == "0 |█████████"
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-5])
+def test_a_rate_that_does_not_move(rate: float) -> None:
+    lines = schedule_picture([(0, rate), (9, rate)], width=10, height=3)
+    assert len(lines) == 4
+    assert [line.count("█") for line in lines] == ([0, 0, 0, 0] if rate == 0 else [10, 10, 10, 0])
+
+
+def test_the_page() -> None:
+    result = CheckReport(plan=PLAN, report=REPORT, warnings=["Look out."])
+    page = "\n".join(plan_page(result, "utf-8"))
+    assert "4 × 2 = 8" in page
+    assert BLOCKS[-1] in page
+    assert page.endswith("warning: Look out.")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", None, "no such encoding"])
+def test_a_terminal_without_blocks(encoding: str | None) -> None:
+    page = "\n".join(plan_page(CheckReport(plan=PLAN, report=REPORT), encoding))
+    assert "#####" in page
+    assert page.encode(encoding if encoding in ("ascii", "cp1252") else "ascii")
+
+
+def test_problems_instead_of_a_plan() -> None:
+    assert plan_page(CheckReport(problems=["No data."]), "utf-8") == ["This cannot start:", "  No data."]
