@@ -14,7 +14,15 @@ from pydantic_core import PydanticCustomError
 
 
 def setting(
-    default: Any, label: str, help: str, *, unit: str = "", choices: tuple[str, ...] = (), advanced: bool = False, **bounds: Any
+    default: Any,
+    label: str,
+    help: str,
+    *,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    advanced: bool = False,
+    only_if: dict[str, tuple[Any, ...]] | None = None,
+    **bounds: Any,
 ) -> Any:
     """Declare a setting.
 
@@ -25,9 +33,12 @@ def setting(
         unit: "tokens", "optimizer steps", "epochs", ... or "".
         choices: allowed texts; empty for free values.
         advanced: True puts it into the form's advanced group.
+        only_if: dotted names of other settings -> values with which this one has an effect; the form hides it otherwise.
         **bounds: ge, gt, le, lt as in pydantic.
     """
     extra: dict[str, Any] = {"unit": unit, "choices": list(choices), "advanced": advanced}
+    if only_if:
+        extra["only_if"] = {field: list(values) for field, values in only_if.items()}
     if isinstance(default, list):
         return Field(default_factory=lambda: list(default), title=label, description=help, json_schema_extra=extra, **bounds)
     return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
@@ -63,6 +74,7 @@ class SettingInfo:
     kind: str  # "text", "integer", "number", "flag", "list"
     minimum: float | None
     maximum: float | None
+    only_if: dict[str, tuple[Any, ...]]
 
     @property
     def field(self) -> str:
@@ -97,4 +109,5 @@ def setting_info(section: str, key: str, info: FieldInfo) -> SettingInfo:
         kind=_KINDS.get(info.annotation or str, "list"),  # type: ignore[arg-type]
         minimum=_bound(info, "ge", "gt"),
         maximum=_bound(info, "le", "lt"),
+        only_if={field: tuple(values) for field, values in extra.get("only_if", {}).items()},  # type: ignore[union-attr,arg-type]
     )

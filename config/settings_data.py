@@ -28,6 +28,7 @@ class DataSettings(Section):
         "Format file",
         "Training PRO's format file (formats/*.json with %field% templates), for the format 'template'.",
         advanced=True,
+        only_if={"data.format": ("auto", "template")},
     )
     dataset_share: float = setting(
         1.0,
@@ -58,12 +59,29 @@ class DataSettings(Section):
         choices=tuple(MIXES),
         advanced=True,
     )
-    mix_by: str = setting("samples", "Weights count", "What the weights are shares of.", choices=MIX_UNITS, advanced=True)
+    mix_by: str = setting(
+        "samples",
+        "Weights count",
+        "What the weights are shares of.",
+        choices=MIX_UNITS,
+        advanced=True,
+        only_if={"data.mix": ("first exhausted", "all exhausted")},
+    )
     dataset_weight: float = setting(
-        1.0, "Weight of the data set", "Its part in the mix, beside the other weights.", ge=1e-6, advanced=True
+        1.0,
+        "Weight of the data set",
+        "Its part in the mix, beside the other weights.",
+        ge=1e-6,
+        advanced=True,
+        only_if={"data.mix": ("first exhausted", "all exhausted")},
     )
     text_weight: float = setting(
-        1.0, "Weight of the text", "Its part in the mix, beside the other weights.", ge=1e-6, advanced=True
+        1.0,
+        "Weight of the text",
+        "Its part in the mix, beside the other weights.",
+        ge=1e-6,
+        advanced=True,
+        only_if={"data.mix": ("first exhausted", "all exhausted")},
     )
     encoding: str = setting("auto", "Text encoding", "auto: UTF-8 or detected; or a name such as utf-8, cp1252.", advanced=True)
     train_on: str = setting(
@@ -96,7 +114,12 @@ class DataSettings(Section):
         choices=TOO_LONG,
     )
     overlap: float = setting(
-        0.0, "Overlap", "Share of a text block that an extra block between two neighbours repeats; 0 = off.", ge=0, le=0.9
+        0.0,
+        "Overlap",
+        "Share of a text block that an extra block between two neighbours repeats; 0 = off.",
+        ge=0,
+        le=0.9,
+        only_if={"data.dementor": (False,)},
     )
     dementor: bool = setting(
         False,
@@ -111,6 +134,7 @@ class DataSettings(Section):
         unit="sentences",
         ge=1,
         advanced=True,
+        only_if={"data.dementor": (True,)},
     )
     cut_at: str = setting(
         "string",
@@ -125,6 +149,7 @@ class DataSettings(Section):
         "Hard Cut String",
         "Text that separates ideas or chapters: no block crosses it. \\n is a line break; empty = off. With Hard Cut at regex a "
         "regular expression, such as ^Chapter \\d+$.",
+        only_if={"data.cut_at": ("string", "regex")},
     )
     min_chars: int = setting(
         0, "Ignore small blocks", "Text blocks of at most this many characters are left out (counted).", unit="characters", ge=0

@@ -41,6 +41,7 @@ class BatchingSettings(Section):
         "Hybrid batching: what ends the phase by length. epochs or steps: after so many. loss: when the smoothed training loss comes into "
         "a range or falls below it.",
         choices=tuple(TRIGGERS),
+        only_if={"batching.mode": ("hybrid",)},
     )
     switch_epochs: float = setting(
         1.0,
@@ -49,6 +50,7 @@ class BatchingSettings(Section):
         unit="epochs",
         gt=0,
         le=10_000,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("epochs",)},
     )
     switch_steps: int = setting(
         100,
@@ -57,6 +59,7 @@ class BatchingSettings(Section):
         unit="optimizer steps",
         ge=1,
         le=100_000_000,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("steps",)},
     )
     switch_loss_low: float = setting(
         LOSS_RANGES[0][0],
@@ -64,9 +67,15 @@ class BatchingSettings(Section):
         "Hybrid batching by loss: lower end of the range; below it counts too.",
         ge=0,
         le=100,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
     )
     switch_loss_high: float = setting(
-        LOSS_RANGES[0][1], "Switch at loss, to", "Hybrid batching by loss: upper end of the range.", gt=0, le=100
+        LOSS_RANGES[0][1],
+        "Switch at loss, to",
+        "Hybrid batching by loss: upper end of the range.",
+        gt=0,
+        le=100,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
     )
     switch_smoothing: int = setting(
         SMOOTHING_STEPS,
@@ -76,6 +85,7 @@ class BatchingSettings(Section):
         ge=2,
         le=10_000,
         advanced=True,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
     )
     switch_minimum: float = setting(
         MINIMUM_EPOCHS,
@@ -85,6 +95,7 @@ class BatchingSettings(Section):
         ge=0,
         le=10_000,
         advanced=True,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
     )
     switch_latest: float = setting(
         2.0,
@@ -93,6 +104,7 @@ class BatchingSettings(Section):
         unit="epochs",
         ge=0,
         le=10_000,
+        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
     )
     switch_gradual: float = setting(
         0.0,
@@ -102,12 +114,14 @@ class BatchingSettings(Section):
         ge=0,
         le=10_000,
         advanced=True,
+        only_if={"batching.mode": ("hybrid",)},
     )
     sequential_overlaps: bool = setting(
         True,
         "Overlap blocks in sequential",
         "Off: the sequential phase leaves out text blocks that only repeat what others hold too.",
         advanced=True,
+        only_if={"batching.mode": ("sequential", "hybrid")},
     )
     packing: str = setting(
         "none",
@@ -123,6 +137,7 @@ class BatchingSettings(Section):
         "related packs are made for that.",
         choices=("isolated", "shared"),
         advanced=True,
+        only_if={"batching.packing": ("ordered", "best_fit", "related")},
     )
     pack_threshold: float = setting(
         0.3,
@@ -132,6 +147,7 @@ class BatchingSettings(Section):
         ge=0,
         le=2,
         advanced=True,
+        only_if={"batching.packing": ("related",)},
     )
     pack_window: int = setting(
         4,
@@ -141,6 +157,7 @@ class BatchingSettings(Section):
         ge=1,
         le=1000,
         advanced=True,
+        only_if={"batching.packing": ("related",)},
     )
     pack_embedding: str = setting(
         "input embeddings",
@@ -149,9 +166,14 @@ class BatchingSettings(Section):
         "model of that kind in a folder.",
         choices=tuple(EMBEDDINGS),
         advanced=True,
+        only_if={"batching.packing": ("related",)},
     )
     pack_embedding_folder: str = setting(
-        "", "Embedding folder", "Folder of the sentence-transformers model; nothing is downloaded.", advanced=True
+        "",
+        "Embedding folder",
+        "Folder of the sentence-transformers model; nothing is downloaded.",
+        advanced=True,
+        only_if={"batching.packing": ("related",), "batching.pack_embedding": ("sentence-transformers",)},
     )
     route: str = setting(
         "auto",
@@ -193,6 +215,7 @@ class TrainingSettings(Section):
         ge=1,
         le=1000,
         advanced=True,
+        only_if={"training.schedule": ("cosine_with_restarts",)},
     )
     lr_floor: float = setting(
         OPTIONS["lr_floor"],
@@ -201,6 +224,7 @@ class TrainingSettings(Section):
         ge=0,
         le=1,
         advanced=True,
+        only_if={"training.schedule": ("cosine_with_min_lr",)},
     )
     lr_power: float = setting(
         OPTIONS["lr_power"],
@@ -209,6 +233,7 @@ class TrainingSettings(Section):
         ge=0.1,
         le=10,
         advanced=True,
+        only_if={"training.schedule": ("polynomial",)},
     )
     lr_decay_share: float = setting(
         OPTIONS["lr_decay_share"],
@@ -217,6 +242,7 @@ class TrainingSettings(Section):
         ge=0,
         le=1,
         advanced=True,
+        only_if={"training.schedule": ("warmup_stable_decay",)},
     )
     lr_trigger_loss: float = setting(
         0.0,
@@ -225,6 +251,7 @@ class TrainingSettings(Section):
         ge=0,
         le=100,
         advanced=True,
+        only_if={"training.schedule": (RAMP_DOWN,)},
     )
     lr_ramp_share: float = setting(
         OPTIONS["lr_ramp_share"],
@@ -233,6 +260,7 @@ class TrainingSettings(Section):
         ge=0.01,
         le=10,
         advanced=True,
+        only_if={"training.schedule": (RAMP_DOWN,)},
     )
     optimizer: str = setting(
         "adamw_torch", "Optimizer", "adamw_torch is the safe choice.", choices=tuple(OPTIMIZERS), advanced=True

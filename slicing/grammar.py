@@ -98,8 +98,8 @@ def find_grammar(tokenizer: Any) -> Grammar | None:
     backend = tokenizer.backend_tokenizer
     if type(backend.model).__name__ != "BPE" or not backend.pre_tokenizer:
         return None
-    model = json.loads(backend.to_str())["model"]
-    if model.get("dropout") or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+    model = backend.model
+    if model.dropout or model.continuing_subword_prefix or model.end_of_word_suffix:
         return None
     if not _normal_form_only(backend):
         return None

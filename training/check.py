@@ -9,8 +9,11 @@ from typing import Any
 from .. import train_utils
 from ..config import RunConfig
 from ..custom_scheduler import NO_WARMUP
+from ..data.collate import Collator, Samples
 from .errors import OutOfMemoryError, is_out_of_memory
-from .setup import plan_facts, prepare_run
+from .setup import RunSetup, plan_facts, prepare_run
+
+LOSS_SAMPLES = 16
 
 
 @dataclass
@@ -37,6 +40,7 @@ def check_run(
         with train_utils.borrowed(model, tokenizer):
             setup = prepare_run(config, model, tokenizer, progress=progress)
             plan = plan_facts(config, setup)
+            low_loss = _low_loss_warnings(config, setup, model)
     except (ValueError, OSError) as error:
         return CheckReport(problems=[str(error)])
     except RuntimeError as error:
@@ -44,13 +48,57 @@ def check_run(
             raise
         memory = OutOfMemoryError.outside_steps("loading the model")
         return CheckReport(problems=[f"{memory} {memory.remedy}"])
-    warnings = list(setup.warnings)
+    warnings = [*setup.warnings, *low_loss]
     if setup.memory["total"] > setup.memory["available"] + setup.memory["weights"]:
         warnings.append(
             "This will probably not fit into memory: lower True Batch Size or the Cutoff, or use Gradient Checkpoint."
         )
     report = setup.prepared.report.to_dict()
     return CheckReport([], warnings, report, plan, setup.memory, suggestions(config, report, plan))
+
+
+def _low_loss_warnings(config: RunConfig, setup: RunSetup, model: Any) -> list[str]:
+    """Whether a loss that is waited for is there before the run begins: then the first phase ends as soon as it may."""
+    batching = config.batching
+    if batching.mode != "hybrid" or batching.switch_by != "loss":
+        return []
+    loss = mean_loss(model, Samples(setup.prepared.train), LOSS_SAMPLES, config.training.seed)
+    if loss >= batching.switch_loss_low:
+        return []
+    return [
+        f"Switch at loss: the loss of the model on these data is about {loss:.2f} before the training, below "
+        f"{batching.switch_loss_low:g} already. The first phase would end after its shortest length of {batching.switch_minimum:g} "
+        f"epochs. Lower the range, or switch by epochs."
+    ]
+
+
+def mean_loss(model: Any, samples: Samples, most: int, seed: int) -> float:
+    """Loss per trained token of some samples, drawn by seed over all of them.
+
+    Args:
+        model: its mode is kept.
+        samples: prepared samples.
+        most: how many are looked at.
+        seed: decides which.
+    """
+    import numpy as np
+    import torch
+
+    device, was_training = next(model.parameters()).device, model.training
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:most]
+    loss_sum, num_trained = 0.0, 0
+    model.eval()
+    try:
+        with torch.no_grad():
+            for index in chosen.tolist():
+                batch = Collator(0)([samples[index]])
+                logits = model(input_ids=batch["input_ids"].to(device), use_cache=False).logits.flatten(0, 1)
+                chosen = logits[batch["positions"].to(device)].float()
+                loss_sum += float(torch.nn.functional.cross_entropy(chosen, batch["targets"].to(device), reduction="sum"))
+                num_trained += len(batch["targets"])
+    finally:
+        model.train(was_training)
+    return loss_sum / max(1, num_trained)
 
 
 def suggestions(config: RunConfig, report: dict[str, Any], plan: dict[str, Any]) -> dict[str, tuple[Any, str]]:

@@ -74,12 +74,16 @@ def _merged(rows: list[PlanRow]) -> list[PlanRow]:
     merged: list[PlanRow] = []
     for row in rows:
         last = merged[-1] if merged else None
-        if last and (last.stage, last.before, row.before) == (row.stage, "", "") and last.end == row.begin:
+        if last and last.stage == row.stage and _is_whole(last) and _is_whole(row):
             added = {name: getattr(last, name) + getattr(row, name) for name in _ADDED}
             merged[-1] = replace(last, end=row.end, **added)
         else:
             merged.append(row)
     return merged
+
+
+def _is_whole(row: PlanRow) -> bool:
+    return row.begin.is_integer() and row.end.is_integer() and not row.before
 
 
 _ADDED = ("num_steps", "num_batches", "num_new_batches", "num_entries", "num_units", "tokens", "padded_tokens")

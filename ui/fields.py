@@ -49,6 +49,11 @@ def group_of(info: SettingInfo) -> str:
     return ADVANCED if info.advanced else _GROUP_OF_FIELD.get(info.field, _GROUP_OF_SECTION[info.section])
 
 
+def has_effect(info: SettingInfo, values: dict[str, Any]) -> bool:
+    """Whether a setting does anything while others have these values (dotted name -> value)."""
+    return all(values.get(field) in allowed for field, allowed in info.only_if.items())
+
+
 def is_wide(info: SettingInfo) -> bool:
     """Whether a field takes the whole width of its group."""
     return info.field in _WIDE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..config import RunConfig
@@ -22,6 +23,7 @@ from .fields import (
     form_from_settings,
     form_settings,
     group_of,
+    has_effect,
     help_of,
     is_wide,
     label_of,
@@ -98,7 +100,25 @@ def build_form(host: Host) -> Form:
                 html_block(f"<h3>{group}</h3>")
                 _build_fields(form, infos, made)
     form.components = [made[info.field] for info in form.infos]
+    _hide_without_effect(form, made)
     return form
+
+
+def _hide_without_effect(form: Form, made: dict[str, Any]) -> None:
+    """Show fields that depend on others only while they have an effect."""
+    import gradio as gr
+
+    controls = list(dict.fromkeys(field for info in form.infos for field in info.only_if))
+
+    def shown(infos: list[SettingInfo], *values: Any) -> Any:
+        state = dict(zip(controls, values, strict=True))
+        updates = [gr.update(visible=has_effect(info, state)) for info in infos]
+        return updates[0] if len(updates) == 1 else updates
+
+    for control in controls:
+        infos = [info for info in form.infos if control in info.only_if]
+        fields = [made[info.field] for info in infos]
+        made[control].change(partial(shown, infos), [made[name] for name in controls], fields, **event_options())
 
 
 def _build_fields(form: Form, infos: list[SettingInfo], made: dict[str, Any]) -> None:
@@ -121,6 +141,7 @@ def _build_field(form: Form, info: SettingInfo) -> Any:
         "elem_id": element_id(info.field),
         "interactive": True,
         "min_width": 200,
+        "visible": has_effect(info, {other.field: other.default for other in form.infos}),
     }
     if kind == "flag":
         return gr.Checkbox(**common, elem_classes=["tph-field", "tph-flag"])

@@ -40,6 +40,17 @@ def test_names_are_unique_in_all_sections() -> None:
     assert len({info.label for info in INFOS}) == len(INFOS)
 
 
+def test_conditions_name_settings_and_values_that_exist() -> None:
+    by_field = {info.field: info for info in INFOS}
+    conditions = [(info, *condition) for info in INFOS for condition in info.only_if.items()]
+    assert len(conditions) > 20
+    for info, field, values in conditions:
+        control = by_field[field]
+        allowed = control.choices or (True, False)
+        assert set(values) < set(allowed), f"{info.field} would always or never be shown"
+        assert control.field != info.field
+
+
 def test_what_the_form_needs_to_know() -> None:
     infos = {info.field: info for info in INFOS}
     cutoff = infos["data.cutoff"]

@@ -54,6 +54,18 @@ def resumes(accumulation: int, stop: int, workers: int = 0) -> dict[str, Any]:
     return results
 
 
+def hybrid() -> dict[str, Any]:
+    """A switch by loss within the first epoch; the run is stopped between decision and effect and resumed."""
+    loss = {"switch_by": "loss", "switch_loss_low": 0, "switch_loss_high": 99, "switch_smoothing": 2, "switch_minimum": 0.2}
+    batching = {"true_batch_size": 1, "mode": "hybrid", **loss}
+    results = {}
+    for part, if_exists, stop_at in (("whole", "stop", 0), ("first", "stop", 2), ("second", "resume", 0)):
+        run = {"adapters_dir": str(FOLDER / f"hybrid-{'whole' if part == 'whole' else 'parts'}")}
+        config = trials.settings(FOLDER, adapter={"if_exists": if_exists}, batching=batching, run=run, training={"epochs": 2})
+        results[part] = result(config, stop_at=stop_at)
+    return results
+
+
 def nan_in_third_step() -> dict[str, Any]:
     """On one process only; the loss is everybody's."""
     from training_pro.training.trainer import PlannedTrainer
@@ -107,6 +119,7 @@ def main() -> None:
         "checkpointing": result(plain("checkpointing", training={"gradient_checkpointing": True}, **evaluation)),
         "resume 1": resumes(1, 3),
         "resume 3": resumes(3, 1, workers=2),
+        "hybrid": hybrid(),
         "nan": nan_in_third_step(),
         "full 0": full_disk(0),
         "full 1": full_disk(1),

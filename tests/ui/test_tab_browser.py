@@ -94,6 +94,37 @@ def test_a_problem_in_the_advanced_group_opens_it(url: str, open_tab: Any) -> No
     assert tab.errors == []
 
 
+def test_fields_without_effect_are_hidden(url: str, fake: FakeHost, open_tab: Any) -> None:
+    tab = open_tab(url)
+    steps, epochs = "#tph-batching-switch_steps", "#tph-batching-switch_epochs"
+    assert not tab.page.is_visible(steps)
+    choose(tab.page, "batching.mode", "hybrid")
+    tab.page.wait_for_selector(epochs, state="visible")
+    assert not tab.page.is_visible(steps)
+    choose(tab.page, "batching.switch_by", "steps")
+    tab.page.wait_for_selector(steps, state="visible")
+    tab.page.wait_for_selector(epochs, state="hidden")
+    fill(tab.page, "batching.switch_steps", "77")
+    choose(tab.page, "batching.mode", "length")
+    tab.page.wait_for_selector(steps, state="hidden")
+    choose(tab.page, "data.dataset", "animals.jsonl")
+    tab.page.click("#tph-check-button")
+    tab.page.wait_for_selector('#tph-check[data-status="ok"]')
+    (config,) = fake.checked
+    assert (config.batching.mode, config.batching.switch_steps) == ("length", 77)  # what is hidden keeps its value
+    assert tab.errors == []
+
+
+def test_copied_parameters_show_the_fields_that_they_need(url: str, fake: FakeHost, open_tab: Any, tmp_path: Path) -> None:
+    former = tmp_path / "former.yaml"
+    former.write_text("batching: {mode: hybrid, switch_by: steps, switch_steps: 33}\n", encoding="utf-8")
+    tab = open_tab(url)
+    type_choice(tab.page, "copy_from", str(former))
+    tab.page.wait_for_selector("#tph-batching-switch_steps", state="visible")
+    assert tab.page.input_value("#tph-batching-switch_steps input") == "33"
+    assert tab.errors == []
+
+
 def test_preview_shows_samples_page_by_page(url: str, fake: FakeHost, open_tab: Any) -> None:
     tab = open_tab(url)
     choose(tab.page, "data.dataset", "animals.jsonl")

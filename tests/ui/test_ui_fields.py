@@ -38,6 +38,14 @@ def test_advanced_settings_stand_in_the_advanced_group() -> None:
     assert fields.group_of(INFOS["training.learning_rate"]) == "Learning rate"
 
 
+def test_a_setting_has_an_effect_only_with_all_of_its_conditions() -> None:
+    steps = INFOS["batching.switch_steps"]
+    assert fields.has_effect(steps, {"batching.mode": "hybrid", "batching.switch_by": "steps"})
+    assert not fields.has_effect(steps, {"batching.mode": "hybrid", "batching.switch_by": "loss"})
+    assert not fields.has_effect(steps, {"batching.mode": "length", "batching.switch_by": "steps"})
+    assert fields.has_effect(INFOS["training.seed"], {})
+
+
 def test_defaults_survive_the_form() -> None:
     assert config_of().to_dict() == RunConfig().to_dict()
 
