@@ -134,7 +134,7 @@ def schedule_notes(schedule: Schedule, *, num_epochs: float, num_steps: int, fir
             f"LR Scheduler: {name} is made for 3 epochs or more. Got: {num_epochs:g}. It takes thirds of the run instead."
         )
     if num_epochs <= 1 and name == "FP_low_epoch_annealing":
-        notes.append(f"LR Scheduler: {name} anneals after the first epoch. With {num_epochs:g} epochs the rate stays constant.")
+        notes.append(f"LR Scheduler: {name} anneals after the first epoch. Epochs: {num_epochs:g}, so the rate stays constant.")
     if options["lr_cycles"] == 1 and name == "cosine_with_restarts":
         notes.append(f"LR Cycles: with 1 there is no restart, {name} is the same as cosine. Raise it to 2 or more.")
     if not warmup and name == "inverse_sqrt":

@@ -54,7 +54,7 @@ class Transition:
         if self.by == "steps" and self.steps < 1:
             raise ValueError(f"Transition after optimizer steps: a phase has at least 1 step. Got: {self.steps}.")
         low, high = self.loss_range
-        if not 0 <= low <= high:
+        if self.by == "loss" and not 0 <= low <= high:
             raise ValueError(f"Transition at a loss: the range goes from the lower to the higher loss. Got: {low} to {high}.")
         if self.by == "loss" and 0 < self.latest < self.minimum:
             raise ValueError(

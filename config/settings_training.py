@@ -73,7 +73,7 @@ class BatchingSettings(Section):
         LOSS_RANGES[0][1],
         "Switch at loss, to",
         "Hybrid batching by loss: upper end of the range.",
-        gt=0,
+        ge=0,
         le=100,
         only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
     )

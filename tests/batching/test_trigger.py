@@ -118,6 +118,11 @@ def test_impossible_transitions(options: dict, words: str) -> None:
         Transition(**options)
 
 
+def test_what_is_not_used_may_be_anything() -> None:
+    assert Transition("epochs", steps=0, loss_range=(3.0, 2.0), minimum=2.0, latest=1.0).epochs == 1.0
+    assert Transition("steps", epochs=0.0).steps == 1
+
+
 def test_as_many_transitions_as_there_are_borders() -> None:
     with pytest.raises(ValueError, match="between 2 phases there are 1 transitions. Got: 0"):
         Course(("length", "sequential"))

@@ -174,7 +174,7 @@ def values(info: SettingInfo) -> st.SearchStrategy:
     return st.floats(low, high, exclude_min=low == 0 and info.field in POSITIVE, exclude_max=inside)
 
 
-POSITIVE = {"adapter.alpha", "training.epochs", "training.learning_rate"}
+POSITIVE = {"adapter.alpha", "batching.switch_epochs", "training.epochs", "training.learning_rate"}
 
 
 @st.composite

@@ -19,7 +19,8 @@ def test_no_file_no_wishes(path: Path) -> None:
 def test_a_change_keeps_the_other_wishes(path: Path) -> None:
     assert change_control(path, save_requests=1) == Control(save_requests=1)
     assert change_control(path, stop_at_loss=1.5) == Control(save_requests=1, stop_at_loss=1.5)
-    assert change_control(path, stop=True) == Control(True, 1, 1.5) == read_control(path)
+    assert change_control(path, phase_requests=2) == Control(save_requests=1, stop_at_loss=1.5, phase_requests=2)
+    assert change_control(path, stop=True) == Control(True, 1, 1.5, 2) == read_control(path)
 
 
 def test_a_wish_that_there_is_not(path: Path) -> None:

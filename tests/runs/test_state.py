@@ -51,12 +51,12 @@ def test_before_the_first_event(tmp_path: Path) -> None:
 def test_a_run_in_numbers() -> None:
     plan, report = event("plan", num_steps=2), {"num_samples": 3}
     steps = [event("step", t=2.0, step=1, loss=1.0), event("step", t=3.0, step=2, loss=0.5)]
-    others = [event(kind, step=2) for kind in ("evaluation", "checkpoint", "message", "sample")]
+    others = [event(kind, step=2) for kind in ("evaluation", "checkpoint", "message", "sample", "phase")]
     stage = event("stage", t=4.0, stage="saving", detail="adapter")
     state = after(START, plan, event("prepared", report=report), *steps, *others, stage)
     assert (state.status, state.is_live, state.started, state.updated) == (RUNNING, True, 1.0, 4.0)
     assert (state.plan, state.report, state.steps, state.last_step) == (plan, report, steps, steps[-1])
-    assert [state.evaluations, state.checkpoints, state.messages, state.samples] == [[other] for other in others]
+    assert [state.evaluations, state.checkpoints, state.messages, state.samples, state.phases] == [[other] for other in others]
     assert (state.stage, state.detail, state.pid) == ("saving", "adapter", os.getpid())
 
 
@@ -90,6 +90,7 @@ def test_a_resumed_run_keeps_the_steps_it_builds_on() -> None:
         *steps(1, 2, 3, 4, 5),
         *steps(2, 4, kind="evaluation"),
         *steps(3, 5, kind="checkpoint"),
+        *steps(0, 3, 4, kind="phase"),
         event("message", text="old"),
     ]
     end = event("run_ended", status=INTERRUPTED)
@@ -97,6 +98,7 @@ def test_a_resumed_run_keeps_the_steps_it_builds_on() -> None:
     assert [entry["step"] for entry in state.steps] == [1, 2, 3, 4]
     assert [entry["step"] for entry in state.evaluations] == [2]
     assert [entry["step"] for entry in state.checkpoints] == [3]
+    assert [entry["step"] for entry in state.phases] == [0, 3]
     assert (state.messages, state.end, state.status, state.started) == ([], {}, RUNNING, 50.0)
 
 
