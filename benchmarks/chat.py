@@ -9,12 +9,13 @@ v), AdamW, clipping, no gradient checkpointing, True Batch Size (samples, or pac
 bfloat16 on a GPU. ``--trl`` names a Python that has trl beside what this project needs; its other settings are TRL's defaults.
 
 Each side runs in a process of its own; rounds go over all sides, every other round backwards, and medians count. Tokens per second from
-the end of the first step to the end of the last; padding is not counted as tokens. Tokens per CPU second (of all
-threads) say more where the machine is shared, best with ``--threads 1``: threads that wait for each other burn CPU time too. The learning rate is next to 0, so the weights
-stay and the mean loss over the epoch must be the same on every side whatever its order: that too is checked. ``bound`` is a bare loop
-over full rows of equal length without masks; ``bound, trained`` computes the logits at trained tokens only. ``MB`` is the highest memory
-during training above what stood before it (for this project the trial of its routes is within; on a GPU of the allocator), ``peak MB``
-that of the whole process. ``ours packed, full`` has the logits of all tokens, for the memory.
+the end of the first step to the end of the last; padding is not counted as tokens. Tokens per CPU second (of all threads) say more where
+the machine is shared, best with ``--threads 1``: threads that wait for each other burn CPU time too. The learning rate is next to 0, so
+the weights stay and the mean loss over the epoch must be the same on every side whatever its order: that too is checked, and shows
+samples that see each other. ``bound`` is a bare loop over full rows of 512 tokens without masks; ``bound, trained`` computes the logits
+at trained tokens only. Packs of shorter samples can be above both, since attention within a short sample costs less than along 512
+tokens. ``MB`` is the highest memory during training above what stood before it (for this project the trial of its routes is within; on a
+GPU of the allocator), ``peak MB`` that of the whole process. ``ours packed, full`` has the logits of all tokens, for the memory.
 """
 
 from __future__ import annotations
