@@ -234,13 +234,14 @@ def run_plan(options: argparse.Namespace) -> int:
 def run_preview(options: argparse.Namespace) -> int:
     """Show samples as they are trained; the model itself is loaded only where packing asks for its embeddings."""
     config = read_options(options)
+    from .data.packing import NEEDS_VECTORS
     from .data.preview import preview
     from .hosts.local import load_model, model_folder
     from .terminal import ReadingBar, preview_lines
     from .train_utils import load_tokenizer
     from .training.setup import prepare_samples
 
-    if config.batching.packing == "related":
+    if config.batching.packing in NEEDS_VECTORS:
         model, tokenizer = load_model(config, _say)
     else:
         model, tokenizer = None, load_tokenizer(model_folder(config, _say))

@@ -208,7 +208,8 @@ def preview_lines(preview: Any, *, colour: bool | None = None) -> list[str]:
         colour: whether the terminal shows colours; None = look.
     """
     colour = sys.stdout.isatty() if colour is None else colour
-    legend = "\033[32mtrained\033[0m, \033[34mspecial\033[0m tokens" if colour else "trained tokens are in [brackets]"
+    marks = ", ".join(_coloured(word, word) for word in _COLOURS)
+    legend = marks if colour else "trained tokens are in [brackets]"
     unit = "packs" if preview.samples and preview.samples[0].pack is not None else "samples"
     lines = [
         f"{preview.num_entries:,} {unit}, {preview.mean_fill:.0%} full on average (cutoff {preview.capacity:,} tokens); {legend}",
@@ -216,20 +217,28 @@ def preview_lines(preview: Any, *, colour: bool | None = None) -> list[str]:
     ]
     before: Any = None
     for sample in preview.samples:
-        lines += [_border(before, sample), _tokens(sample.pieces, colour)]
+        lines += [*_borders(before, sample, colour), _tokens(sample.pieces, colour)]
         before = sample
     return lines
 
 
-def _border(before: Any, sample: Any) -> str:
+_COLOURS = {"trained": 32, "special": 34, "overlap": 33, "hard cut": 31}  # codes of terminals
+
+
+def _coloured(text: str, kind: str) -> str:
+    return f"\033[{_COLOURS[kind]}m{text}\033[0m"
+
+
+def _borders(before: Any, sample: Any, colour: bool) -> list[str]:
+    """The lines above a sample: a hard cut, if it begins behind one, and its facts."""
     facts = [f"sample {sample.number + 1}", f"{sample.num_tokens} tokens", f"{sample.num_trained} trained"]
     if sample.pack is not None:
         facts.insert(0, f"pack {sample.pack + 1}")
     if sample.overlap:
-        facts.append("overlap")
+        facts.append(_coloured("overlap", "overlap") if colour else "overlap")
     is_cut = before is not None and before.group == sample.group and before.section != sample.section
-    rule = "===== hard cut =====\n" if is_cut else ""
-    return f"{rule}--- {', '.join(facts)}"
+    cut = "===== hard cut ====="
+    return [_coloured(cut, "hard cut") if colour else cut] * is_cut + [f"--- {', '.join(facts)}"]
 
 
 def _tokens(pieces: list[Any], colour: bool) -> str:
@@ -238,8 +247,8 @@ def _tokens(pieces: list[Any], colour: bool) -> str:
     for (trained, special), group in groupby(pieces, key=lambda piece: (piece.trained, piece.special)):
         text = "".join(piece.text for piece in group)
         if colour:
-            code = "32" if trained else "34" if special else ""
-            parts.append(f"\033[{code}m{text}\033[0m" if code else text)
+            kind = "trained" if trained else "special" if special else ""
+            parts.append(_coloured(text, kind) if kind else text)
         else:
             parts.append(f"[{text}]" if trained else text)
     return "".join(parts).replace("][", "")

@@ -16,11 +16,12 @@ import tiny
 import trials
 import yaml
 from training_pro import cli
+from training_pro.data.preview import Piece, Preview, PreviewSample
 from training_pro.runs.checkpoints import find_checkpoints
 from training_pro.runs.control import read_control
 from training_pro.runs.state import read_state
 from training_pro.runs.store import RunFolder
-from training_pro.terminal import TrainingDisplay, duration, size
+from training_pro.terminal import TrainingDisplay, duration, preview_lines, size
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,21 @@ def test_preview(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = tiny.conversations(1)[0]["messages"][1]["content"]
     assert f"[{answer}" in shown  # the reply is trained
     assert "<|im_start|>user\nquestion 0" in shown
+
+
+def test_preview_in_colour_marks_cuts_and_overlaps() -> None:
+    pieces = [Piece("ask", False), Piece("<s>", False, True), Piece("yes", True), Piece("!", True)]
+    samples = [PreviewSample(number, 4, 2, pieces, overlap=number == 1, section=number // 2) for number in range(3)]
+    page = Preview(samples, 0, 3, 8, [0] * 9 + [3], 0.5)
+    shown = preview_lines(page, colour=True)
+    assert shown[1].endswith(" 0 3")
+    assert "ask\033[34m<s>\033[0m\033[32myes!\033[0m" in shown
+    assert "--- sample 2, 4 tokens, 2 trained, \033[33moverlap\033[0m" in shown
+    assert shown.count("\033[31m===== hard cut =====\033[0m") == 1
+    plain = preview_lines(page, colour=False)
+    assert "\033" not in "".join(plain)
+    assert "ask<s>[yes!]" in plain
+    assert plain.index("===== hard cut =====") == plain.index("--- sample 3, 4 tokens, 2 trained") - 1
 
 
 def test_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

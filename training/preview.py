@@ -23,7 +23,7 @@ def preview_run(
 
     Args:
         config: all settings.
-        load_model: gives model and tokenizer; the model may be None where nothing asks for it (see :func:`needs_model`).
+        load_model: gives model and tokenizer.
         first: first sample (or pack) to show.
         num: samples (or packs) to show.
         progress: as for data.prepare.
