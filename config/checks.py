@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..custom_scheduler import RAMP_DOWN
 from ..data.origins import HOW_TO_WRITE, OriginError, parse_origin
@@ -98,6 +98,22 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
     yield from _folder_checks(config, problem)
 
 
+def without_effect(config: RunConfig, infos: dict[str, SettingInfo]) -> list[str]:
+    """Sentences on settings that were changed, but do nothing while others are as they are; the form hides them."""
+
+    def value(field: str) -> Any:
+        section, key = field.split(".")
+        return getattr(getattr(config, section), key)
+
+    sentences = []
+    for info in infos.values():
+        unmet = [field for field, values in info.only_if.items() if value(field) not in values]
+        if unmet and value(info.field) != info.default:
+            reason = f"{infos[unmet[0]].label} is {value(unmet[0])!r}"
+            sentences.append(f"{info.label}: it has no effect while {reason}. Got: {value(info.field)!r}.")
+    return sentences
+
+
 def _batching_checks(config: RunConfig, problem: Callable[[str, str, str], Problem]) -> Iterator[Problem]:
     """Settings of the phases that exclude each other."""
     batching = config.batching
@@ -121,17 +137,8 @@ def _text_checks(config: RunConfig, problem: Callable[[str, str, str], Problem])
         make_cuts(data.cut_at, data.hard_cut)
     except CutError as error:
         yield problem("data.hard_cut", f"{error.reason}.", f"{error.remedy[:1].upper()}{error.remedy[1:]}")
-    default = type(data).model_fields["hard_cut"].default
-    if data.cut_at not in ("string", "regex") and data.hard_cut not in ("", default):
-        yield problem(
-            "data.hard_cut",
-            f"It is not used where Hard Cut at is {data.cut_at!r}.",
-            "Empty it, or choose string or regex under Hard Cut at.",
-        )
     if data.dementor and data.overlap:
         yield problem("data.overlap", "With DEMENTOR every block overlaps already.", "Set this to 0 or switch DEMENTOR off.")
-    if data.stride != 1 and not data.dementor:
-        yield problem("data.stride", "Only DEMENTOR has a stride.", "Set this to 1 or switch DEMENTOR on.")
     if data.min_tokens >= data.cutoff:
         remedy = f"Set this below the Maximum context length (Cutoff) of {data.cutoff}."
         yield problem("data.min_tokens", "All blocks would be left out.", remedy)

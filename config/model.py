@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from .checks import cross_checks
+from .checks import cross_checks, without_effect
 from .field import Section, SettingInfo, setting_info
 from .problems import ConfigError, Problem, from_pydantic, unknown_key
 from .settings_data import DataSettings
@@ -84,6 +84,10 @@ class RunConfig(Section):
     def notes(self) -> list[str]:
         """What was understood but has no counterpart, when the file came from another trainer."""
         return self._notes
+
+    def without_effect(self) -> list[str]:
+        """Sentences on settings that were changed, but do nothing as the others are."""
+        return without_effect(self, {info.field: info for info in self.settings()})
 
     def problems(self) -> list[Problem]:
         """Everything that must be mended before this run can start, all at once."""

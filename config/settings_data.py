@@ -119,7 +119,6 @@ class DataSettings(Section):
         "Share of a text block that an extra block between two neighbours repeats; 0 = off.",
         ge=0,
         le=0.9,
-        only_if={"data.dementor": (False,)},
     )
     dementor: bool = setting(
         False,

@@ -79,6 +79,7 @@ def prepare_run(
     warmup_steps = _warmup_steps(config, sampler.plan.num_steps, warnings)
     _warn_about_schedule(config, sampler.plan, warmup_steps, warnings)
     _warn_about_data(config, tokenizer, prepared, warnings)
+    warnings += config.without_effect()
     num_trained = adapter_parameters(model, targets, config.adapter.rank)
     memory = estimate_memory(
         model,

@@ -20,9 +20,7 @@ def problems(**data: Any) -> dict[str, str]:
         ({"hard_cut": "\\q"}, "data.hard_cut", "unknown escape '\\q'. Known are \\n"),
         ({"cut_at": "regex", "hard_cut": "("}, "data.hard_cut", "is no regular expression: missing )"),
         ({"cut_at": "regex", "hard_cut": "x*"}, "data.hard_cut", "would cut everywhere. Let it match at least one character"),
-        ({"cut_at": "headings", "hard_cut": "###"}, "data.hard_cut", "is not used where Hard Cut at is 'headings'. Empty it"),
         ({"dementor": True, "overlap": 0.5}, "data.overlap", "every block overlaps already. Set this to 0"),
-        ({"stride": 2}, "data.stride", "Only DEMENTOR has a stride. Set this to 1"),
         (
             {"min_tokens": 512},
             "data.min_tokens",
@@ -39,7 +37,8 @@ def test_problems(data: dict[str, Any], field: str, words: str) -> None:
     [
         {},
         {"dementor": True, "stride": 3},
-        {"cut_at": "headings"},
+        {"cut_at": "headings", "hard_cut": "###"},
+        {"stride": 2},
         {"cut_at": "blank lines", "hard_cut": ""},
         {"cut_at": "regex", "hard_cut": r"^Chapter \d+$", "overlap": 0.5},
         {"min_tokens": 20, "language": "de"},
@@ -52,3 +51,17 @@ def test_good_settings(data: dict[str, Any]) -> None:
 def test_every_language_can_be_chosen() -> None:
     choices = next(info.choices for info in RunConfig.settings() if info.field == "data.language")
     assert choices == ("auto", *LANGUAGES)
+
+
+def test_changed_settings_without_effect_are_named() -> None:
+    data = {"text_file": __file__, "stride": 2, "cut_at": "headings", "hard_cut": "###"}
+    batching = {"switch_steps": 7, "switch_by": "epochs"}
+    config = RunConfig.from_dict({"data": data, "batching": batching})
+    assert config.problems() == []
+    assert config.without_effect() == [
+        "Stride: it has no effect while DEMENTOR is False. Got: 2.",
+        "Hard Cut String: it has no effect while Hard Cut at is 'headings'. Got: '###'.",
+        "Switch after steps: it has no effect while Batching mode is 'shuffled'. Got: 7.",
+    ]
+    assert RunConfig().without_effect() == []
+    assert RunConfig.from_dict({"data": {"dementor": True, "stride": 2}}).without_effect() == []
