@@ -112,7 +112,7 @@ def deal(shares: NDArray[np.float64], num: int) -> Flags:
         num: how many batches it has.
     """
     num_batches, total = len(shares), float(shares.sum())
-    weights = (shares * (num / total)).tolist() if total else [0.0] * num_batches
+    weights = (shares / total * num).tolist() if total else [0.0] * num_batches
     flags = np.zeros(num_batches, dtype=bool)
     owed, left = 0.0, num
     for batch, weight in enumerate(weights):

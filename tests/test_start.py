@@ -155,7 +155,8 @@ def test_tests_run_with_one_thread_unless_told_otherwise(start, monkeypatch):
 def run_hand_over(child: str) -> subprocess.Popen:
     """A process that hands over to a child, as start.py does."""
     code = (
-        f"import importlib.util as u, os, sys\n"
+        f"import importlib.util as u, os, signal, sys\n"
+        f"signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"spec = u.spec_from_file_location('start', {str(ROOT / 'start.py')!r})\n"
         f"start = u.module_from_spec(spec); spec.loader.exec_module(start)\n"
         f"sys.exit(start.hand_over([sys.executable, '-c', {child!r}], dict(os.environ)))"
