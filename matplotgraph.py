@@ -1,4 +1,4 @@
-"""The graph of a run: loss and learning rate over epochs, as a picture and as data.
+"""The graph of a run: loss and learning rate over epochs, as a picture and as data; phases are shaded where there are several.
 
 Reads the run's state (made from its diary) and nothing else, so the graph of a finished, interrupted or died run can be drawn at any
 time. matplotlib draws without a screen.
@@ -6,6 +6,7 @@ time. matplotlib draws without a screen.
 
 from __future__ import annotations
 
+import textwrap
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from .runs.state import RunState
 from .runs.store import RunFolder, write_json
 
 _SHOWN_EPOCHS = 30  # of more, the borders would hide the curve
+_SHADES = ("#e0ecf8", "#fdeedd", "#e7f4e4")  # of the phases, in turn
+_CAUSE_WIDTH = 48  # characters that fit along the left axis
 
 
 def graph_points(state: RunState) -> list[dict[str, Any]]:
@@ -47,6 +50,7 @@ def draw_graph(state: RunState) -> Any:
         places = [entry["epoch"] for entry in state.evaluations]
         left.plot(places, _numbers(state.evaluations, "loss"), "o-", color="#c2410c", linewidth=1.5, label="evaluation loss")
     right.plot(epochs, _numbers(state.steps, "lr"), color="#4d7c0f", linewidth=1.5, linestyle="--", label="learning rate")
+    _draw_phases(left, state)
     left.set_xlabel("epochs")
     left.set_ylabel("loss (nats per trained token)")
     left.set_ylim(bottom=0)
@@ -58,6 +62,54 @@ def draw_graph(state: RunState) -> Any:
     handles = [*left.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     left.legend(handles=handles, loc="upper right")
     return figure
+
+
+def phase_stretches(state: RunState) -> list[tuple[dict[str, Any], float, float]]:
+    """The phases that were trained: the event with which each began, and the epochs of its begin and its end.
+
+    A phase that was about to begin when the run ended is none of them.
+    """
+    last = state.last_step
+    began: list[dict[str, Any]] = []
+    for event in state.phases:
+        is_another = not began or event["stage"] != began[-1]["stage"]
+        if is_another and last and event["step"] < last["step"]:
+            began.append(event)
+    ends = [*(event["epoch"] for event in began[1:]), last.get("epoch", 0.0)]
+    return [(event, event["epoch"], end) for event, end in zip(began, ends, strict=False)]
+
+
+def _draw_phases(axes: Any, state: RunState) -> None:
+    """Shade the phases and mark each switch with its cause, if there was more than one phase."""
+    stretches = phase_stretches(state)
+    if len(stretches) < 2:
+        return
+    for number, (event, begin, end) in enumerate(stretches):
+        shade = _SHADES[number % len(_SHADES)]
+        axes.axvspan(begin, end, color=shade, linewidth=0, zorder=0, label=f"phase: {event['phase']}")
+        if not number:
+            continue
+        axes.axvline(begin, color="#64748b", linewidth=1, linestyle=":")
+        _write_cause(axes, event, is_early=begin < stretches[-1][2] / 2)
+
+
+def _write_cause(axes: Any, event: dict[str, Any], *, is_early: bool) -> None:
+    """Words along the line of a switch, on the side where there is more room."""
+    gradual = f", gradually over {event['gradual']:g} epochs" if event.get("gradual") else ""
+    words = f"{event['phase']} from here: {event.get('cause') or 'cause unknown'}{gradual}"
+    axes.annotate(
+        textwrap.fill(words, _CAUSE_WIDTH),
+        xy=(event["epoch"], 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(3 if is_early else -3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="left" if is_early else "right",
+        va="bottom",
+        fontsize=8,
+        color="#475569",
+        parse_math=False,  # a "$" is no formula
+    )
 
 
 def _numbers(entries: list[dict[str, Any]], key: str) -> list[float]:

@@ -43,6 +43,49 @@ def test_the_curves_of_the_picture() -> None:
     assert [text.get_text() for text in left.get_legend().get_texts()] == list(curves)
 
 
+def phase(step: int, epoch: float, name: str, stage: int, **more: object) -> dict:
+    return {"event": "phase", "step": step, "epoch": epoch, "phase": name, "stage": stage, **more}
+
+
+LENGTH = phase(0, 0.0, "length", 0, cause="", gradual=0.0)
+SEQUENTIAL = phase(1, 0.5, "sequential", 1, cause="smoothed loss 2.2 is in the range 2 to 2.5", gradual=0.25)
+
+
+def test_phases_are_shaded_and_switches_say_why() -> None:
+    left = draw_graph(run(phases=[LENGTH, SEQUENTIAL])).axes[0]
+    spans = {span.get_label(): (span.get_extents().transformed(left.transData.inverted())) for span in left.patches}
+    assert {name: (round(box.x0, 6), round(box.x1, 6)) for name, box in spans.items()} == {
+        "phase: length": (0.0, 0.5),
+        "phase: sequential": (0.5, 1.0),
+    }
+    assert len({span.get_facecolor() for span in left.patches}) == 2
+    (mark,) = left.texts
+    words = "sequential from here: smoothed loss 2.2 is in the range 2 to 2.5, gradually over 0.25 epochs"
+    assert (mark.get_text().replace("\n", " "), mark.xy[0]) == (words, 0.5)
+    left.figure.canvas.draw()
+    area, box = left.get_window_extent(), mark.get_window_extent()
+    assert area.y0 <= box.y0 < box.y1 <= area.y1
+    assert area.x0 <= box.x0 < box.x1 <= area.x1
+    assert [list(line.get_xdata()) for line in left.lines if line.get_label().startswith("_")] == [[0.5, 0.5]]
+    assert {"phase: length", "phase: sequential"} <= {text.get_text() for text in left.get_legend().get_texts()}
+    assert left.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [],
+        [LENGTH],
+        [LENGTH, {**LENGTH, "step": 1, "epoch": 0.5}],  # said twice
+        [LENGTH, {**SEQUENTIAL, "step": 2, "epoch": 1.0}],  # it would have begun where the run ended
+    ],
+)
+def test_one_phase_is_not_shaded(phases: list[dict]) -> None:
+    left = draw_graph(run(phases=phases)).axes[0]
+    assert not [*left.patches, *left.texts]
+    assert len(left.lines) == 3
+
+
 def test_without_evaluation_there_is_no_such_curve() -> None:
     labels = [line.get_label() for line in draw_graph(run(evaluations=[])).axes[0].lines]
     assert labels == ["loss", "loss, smoothed"]

@@ -42,7 +42,7 @@ CSS = """
     border: 1px solid var(--tph-edge) !important; border-radius: 8px; background: var(--input-background-fill); }
 .tph-tab .tph-field input:not(.border-none):not([type="checkbox"]), .tph-tab .tph-field .container > .wrap { min-height: 42px; }
 .tph-tab .tph-flag { justify-content: flex-end; }
-.tph-buttons { gap: 10px !important; }
+.tph-buttons { gap: 10px !important; align-items: stretch !important; }
 .tph-buttons button { padding: 8px 10px; font-size: 14px !important; min-width: 0 !important; }
 
 .tph-tab .prose, .tph-tab .html-container { padding: 0; }

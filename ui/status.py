@@ -13,6 +13,7 @@ from typing import Any
 from ..runs.state import DIED, FAILED, FINISHED, INTERRUPTED, RUNNING, RunState
 from . import words
 from .fields import write_number
+from .phases import phase_words
 
 CONNECTING, IDLE = "connecting", "idle"
 _TITLES = {
@@ -123,6 +124,8 @@ def status_facts(state: RunState, status: str) -> list[tuple[str, str]]:
             facts.append(("Time left", words.duration(step["time_left"])))
     elif status != RUNNING and state.started and state.updated > state.started:
         facts.append(("Took", words.duration(state.updated - state.started)))
+    if phase := phase_words(state):
+        facts.append(("Phase", phase))
     return [(label, str(value)) for label, value in facts]
 
 

@@ -7,22 +7,23 @@ The page holds no state of a run. What it shows comes from the run's folder (wat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..config import Problem, RunConfig
-from ..runs.control import change_control, read_control
+from ..runs.control import Control, change_control, read_control
 from ..runs.registry import is_busy
-from ..runs.state import RUNNING, read_state
+from ..runs.state import RUNNING, RunState, read_state
 from ..runs.store import list_runs
 from .compat import event_options, html_block
 from .facts import model_html
 from .fields import NOTHING
 from .form import Form, build_form, with_refresh
 from .host import Host
+from .phases import next_phase
 from .preview import NO_PREVIEW, PAGE, preview_html
 from .problems import NO_PROBLEMS, error_problems, problems_html
 from .report import NO_REPORT, report_html
@@ -31,6 +32,8 @@ from .watch import live_html, shown_run
 
 # what a user, the disk or the model can bring about; anything else is a fault of the program and goes to its log
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+# (the run's state, present wishes) -> wishes that change, and a word to the user
+Wish = Callable[[RunState, Control], tuple[dict[str, Any], str]]
 
 
 def build_tab(host: Host) -> None:
@@ -55,6 +58,7 @@ def build_tab(host: Host) -> None:
                     start = gr.Button("Start training", variant="primary", elem_id="tph-start-button", min_width=120)
                 with gr.Row(elem_classes=["tph-buttons", "tph-live-buttons"]):
                     save = gr.Button("Save checkpoint now", elem_id="tph-save-button", min_width=120)
+                    phase = gr.Button("Next phase now", elem_id="tph-phase-button", min_width=120)
                     interrupt = gr.Button("Interrupt", variant="stop", elem_id="tph-interrupt-button", min_width=120)
                 box = html_block(message_html(), elem_id="tph-problems-box")
                 report = html_block(NO_REPORT, elem_id="tph-check-box")
@@ -73,8 +77,9 @@ def build_tab(host: Host) -> None:
         button.click(partial(actions.preview, move), [place, *form.components], shown, **event_options())
     interrupt.click(actions.interrupt, None, box, **event_options())
     save.click(actions.save_now, None, box, **event_options())
+    phase.click(actions.next_phase, None, box, **event_options())
     copy_from.input(actions.copy_from, copy_from, [box, *form.components], **event_options())
-    _watch(host, form, model, copy_from, live, curve, [check, start, interrupt, save])
+    _watch(host, form, model, copy_from, live, curve, [check, start, interrupt, save, phase])
 
 
 def _build_copy_from(host: Host) -> Any:
@@ -129,6 +134,17 @@ def message_html(problems: list[Problem | str] | None = None, note: str = "", ti
     """The box beside the buttons: ``#tph-problems``, and ``#tph-note`` for a word that is no problem."""
     word = f'<p id="tph-note" role="status">{escape(note)}</p>' if note else ""
     return (problems_html(problems, title) if problems else NO_PROBLEMS) + word
+
+
+def _phase_wish(state: RunState, control: Control) -> tuple[dict[str, Any], str]:
+    """The wish for the next phase, if the run has one."""
+    if not state.plan:
+        return {}, "The run has not planned its phases yet. Try again when it trains."
+    name = next_phase(state)
+    if not name:
+        return {}, "This run has no further phase."
+    note = f"The phase '{name}' was asked for: it begins as soon as the batches that are already drawn are trained."
+    return {"phase_requests": control.phase_requests + 1}, note
 
 
 class Actions:
@@ -205,23 +221,29 @@ class Actions:
 
     def interrupt(self) -> str:
         """Ask the shown run to stop and keep what it has learned."""
-        return self._control("Interrupt was asked for: the run ends after this step and keeps what was learned.", stop=True)
+        note = "Interrupt was asked for: the run ends after this step and keeps what was learned."
+        return self._control(lambda state, control: ({"stop": True}, note))
 
     def save_now(self) -> str:
         """Ask the shown run for a checkpoint."""
-        return self._control("A checkpoint is saved after this step.", save=True)
+        note = "A checkpoint is saved after this step."
+        return self._control(lambda state, control: ({"save_requests": control.save_requests + 1}, note))
 
-    def _control(self, note: str, *, stop: bool = False, save: bool = False) -> str:
+    def next_phase(self) -> str:
+        """Ask the shown run to begin its next phase."""
+        return self._control(_phase_wish)
+
+    def _control(self, wish: Wish) -> str:
         folder = shown_run(self._host)
         if folder is None and is_busy():
             return message_html(note="The run is still starting. Try again in a moment.")
-        if folder is None or read_state(folder).status != RUNNING:
+        state = read_state(folder) if folder else RunState()
+        if folder is None or state.status != RUNNING:
             return message_html(note="Nothing is running.")
-        wish: dict[str, Any] = {"stop": True} if stop else {}
-        if save:
-            wish["save_requests"] = read_control(folder.control).save_requests + 1
+        changes, note = wish(state, read_control(folder.control))
         try:
-            change_control(folder.control, **wish)
+            if changes:
+                change_control(folder.control, **changes)
         except OSError as error:
             return message_html([f"The wish could not be written to {folder.control}: {error}. Is the disk full?"])
         return message_html(note=note)

@@ -225,6 +225,24 @@ def test_two_pages_and_a_reload_follow_the_same_run(url: str, fake: FakeHost, op
         assert tab.errors == []
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_next_phase_can_be_asked_for(url: str, fake: FakeHost, open_tab: Any, width: int) -> None:
+    tab = open_tab(url, width=width)
+    start(tab)
+    write_steps(fake.emit, 3)
+    tab.page.click("#tph-phase-button")
+    tab.page.wait_for_selector("#tph-note >> text=This run has no further phase.")
+    fake.emit("plan", num_steps=40, num_epochs=2.0, batching="hybrid")
+    tab.page.click("#tph-phase-button")
+    tab.page.wait_for_selector("#tph-note >> text=The phase 'sequential' was asked for")
+    assert read_control(folder_of(fake).control).phase_requests == 1
+    boxes = [tab.page.locator(f"#tph-{name}-button").bounding_box() for name in ("save", "phase", "interrupt")]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert len({(box["y"], box["height"]) for box in boxes}) == 1  # one row, alike
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.errors == []
+
+
 @pytest.mark.parametrize(
     ("pid", "end", "status", "words"),
     [

@@ -129,6 +129,33 @@ def test_interrupt_and_save_write_the_wish_into_the_runs_folder(fake: FakeHost) 
     assert read_control(control).save_requests == 2
 
 
+def test_next_phase_is_asked_for_only_where_there_is_one(fake: FakeHost) -> None:
+    page = Page(fake)
+    assert "Nothing is running." in page.actions.next_phase()
+    page.actions.start(*page.values(adapter__name="live"))
+    control = fake.adapters / "live" / "control.json"
+    assert "not planned its phases yet" in page.actions.next_phase()
+    fake.emit("plan", num_steps=40, num_epochs=2.0, batching="hybrid", switches=[])  # asked for though the plan does not reach it
+    fake.emit("phase", step=0, epoch=0.0, phase="length", stage=0, cause="")
+    page.actions.save_now()
+    for presses in (1, 2):
+        assert "The phase &#x27;sequential&#x27; was asked for" in page.actions.next_phase()
+        assert read_control(control).phase_requests == presses
+    assert read_control(control).save_requests == 1
+    fake.emit("phase", step=5, epoch=1.0, phase="sequential", stage=1, cause="after 1 epochs")
+    assert "This run has no further phase." in page.actions.next_phase()
+    assert read_control(control).phase_requests == 2
+
+
+@pytest.mark.parametrize("plan", [{"batching": "shuffled"}, {"batching": "length"}, {}])  # the last: of a former version
+def test_a_run_with_one_phase_has_no_further_one(fake: FakeHost, plan: dict[str, str]) -> None:
+    page = Page(fake)
+    page.actions.start(*page.values(adapter__name="live"))
+    fake.emit("plan", num_steps=40, **plan)
+    assert "This run has no further phase." in page.actions.next_phase()
+    assert not (fake.adapters / "live" / "control.json").exists()
+
+
 def test_a_run_that_is_not_there_yet_cannot_be_interrupted(fake: FakeHost) -> None:
     registry.claim("slow")
     assert "still starting" in Page(fake).actions.interrupt()

@@ -48,6 +48,30 @@ def test_a_running_run_shows_all_its_numbers() -> None:
     }
 
 
+LENGTH = {"event": "phase", "step": 0, "epoch": 0.0, "phase": "length", "stage": 0, "cause": ""}
+SEQUENTIAL = {"event": "phase", "step": 1005, "epoch": 0.25, "phase": "sequential", "stage": 1, "cause": "after 1 epochs"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "phases", "words"),
+    [
+        ("hybrid", [], None),
+        ("hybrid", [LENGTH], "length since the beginning"),
+        ("hybrid", [LENGTH, SEQUENTIAL], "sequential since step 1,005 (after 1 epochs)"),
+        ("length", [LENGTH], None),
+        (None, [LENGTH], None),
+    ],
+)
+def test_the_phase_of_a_run_with_several(mode: str | None, phases: list[dict], words: str | None) -> None:
+    state = run_state()
+    state.plan["batching"] = mode
+    for event in phases:
+        apply_event(state, event)
+    assert dict(status_facts(state, "running")).get("Phase") == words
+    html = status_html(RunView(state, Path("/x")))
+    assert ("<dt>Phase</dt>" in html) is (words is not None)
+
+
 def test_a_stop_that_was_asked_for_is_said() -> None:
     assert "stopping after this step" in status_html(RunView(run_state(), Path("/x"), is_stopping=True))
 
@@ -101,6 +125,8 @@ def test_everything_from_outside_is_escaped(status: str) -> None:
     state = run_state(status, message=EVIL, remedy=EVIL)
     state.name, state.stage, state.detail = EVIL, EVIL, EVIL
     state.messages = [{"level": EVIL, "text": EVIL}]
+    state.plan["batching"] = "hybrid"
+    state.phases = [{"step": 5, "phase": EVIL, "stage": 1, "cause": EVIL}]
     state.samples = [{"when": when, "prompt": EVIL, "answer": EVIL} for when in ("before", "after")]
     html = status_html(RunView(state, Path(f"/loras/{EVIL}"), has_adapter=True, in_webui=True))
     assert "<img" not in html
