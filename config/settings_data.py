@@ -16,6 +16,7 @@ from ..slicing.languages import AUTO, LANGUAGES
 from .field import Section, setting
 
 EOS_PLACES = ("every block", "end of section", "none")
+_MIXED = {"data.mix": tuple(name for name in MIXES if name != "all")}  # the mixes that have weights
 
 
 class DataSettings(Section):
@@ -65,7 +66,7 @@ class DataSettings(Section):
         "What the weights are shares of.",
         choices=MIX_UNITS,
         advanced=True,
-        only_if={"data.mix": ("first exhausted", "all exhausted")},
+        only_if=_MIXED,
     )
     dataset_weight: float = setting(
         1.0,
@@ -73,7 +74,7 @@ class DataSettings(Section):
         "Its part in the mix, beside the other weights.",
         ge=1e-6,
         advanced=True,
-        only_if={"data.mix": ("first exhausted", "all exhausted")},
+        only_if=_MIXED,
     )
     text_weight: float = setting(
         1.0,
@@ -81,7 +82,7 @@ class DataSettings(Section):
         "Its part in the mix, beside the other weights.",
         ge=1e-6,
         advanced=True,
-        only_if={"data.mix": ("first exhausted", "all exhausted")},
+        only_if=_MIXED,
     )
     encoding: str = setting("auto", "Text encoding", "auto: UTF-8 or detected; or a name such as utf-8, cp1252.", advanced=True)
     train_on: str = setting(

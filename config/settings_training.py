@@ -5,9 +5,15 @@ from __future__ import annotations
 from ..batching.course import LOSS_RANGES, MINIMUM_EPOCHS, MODES, SMOOTHING_STEPS, TRIGGERS
 from ..custom_scheduler import NO_WARMUP, OPTIONS, RAMP_DOWN, SCHEDULES
 from ..data.embedding import EMBEDDINGS
-from ..data.packing import PACKERS
+from ..data.packing import NEEDS_VECTORS, PACKERS
 from ..train_utils import OPTIMIZERS, PRECISIONS
 from .field import Section, setting
+
+# what other settings must be for some to have an effect (see field.setting)
+_HYBRID = {"batching.mode": ("hybrid",)}
+_BY_LOSS = {**_HYBRID, "batching.switch_by": ("loss",)}
+_RELATED = {"batching.packing": tuple(NEEDS_VECTORS)}
+_RAMP = {"training.schedule": (RAMP_DOWN,)}
 
 
 class BatchingSettings(Section):
@@ -41,7 +47,7 @@ class BatchingSettings(Section):
         "Hybrid batching: what ends the phase by length. epochs or steps: after so many. loss: when the smoothed training loss comes into "
         "a range or falls below it.",
         choices=tuple(TRIGGERS),
-        only_if={"batching.mode": ("hybrid",)},
+        only_if=_HYBRID,
     )
     switch_epochs: float = setting(
         1.0,
@@ -50,7 +56,7 @@ class BatchingSettings(Section):
         unit="epochs",
         gt=0,
         le=10_000,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("epochs",)},
+        only_if={**_HYBRID, "batching.switch_by": ("epochs",)},
     )
     switch_steps: int = setting(
         100,
@@ -59,7 +65,7 @@ class BatchingSettings(Section):
         unit="optimizer steps",
         ge=1,
         le=100_000_000,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("steps",)},
+        only_if={**_HYBRID, "batching.switch_by": ("steps",)},
     )
     switch_loss_low: float = setting(
         LOSS_RANGES[0][0],
@@ -67,7 +73,7 @@ class BatchingSettings(Section):
         "Hybrid batching by loss: lower end of the range; below it counts too.",
         ge=0,
         le=100,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
+        only_if=_BY_LOSS,
     )
     switch_loss_high: float = setting(
         LOSS_RANGES[0][1],
@@ -75,7 +81,7 @@ class BatchingSettings(Section):
         "Hybrid batching by loss: upper end of the range.",
         ge=0,
         le=100,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
+        only_if=_BY_LOSS,
     )
     switch_smoothing: int = setting(
         SMOOTHING_STEPS,
@@ -85,7 +91,7 @@ class BatchingSettings(Section):
         ge=2,
         le=10_000,
         advanced=True,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
+        only_if=_BY_LOSS,
     )
     switch_minimum: float = setting(
         MINIMUM_EPOCHS,
@@ -95,7 +101,7 @@ class BatchingSettings(Section):
         ge=0,
         le=10_000,
         advanced=True,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
+        only_if=_BY_LOSS,
     )
     switch_latest: float = setting(
         2.0,
@@ -104,7 +110,7 @@ class BatchingSettings(Section):
         unit="epochs",
         ge=0,
         le=10_000,
-        only_if={"batching.mode": ("hybrid",), "batching.switch_by": ("loss",)},
+        only_if=_BY_LOSS,
     )
     switch_gradual: float = setting(
         0.0,
@@ -114,7 +120,7 @@ class BatchingSettings(Section):
         ge=0,
         le=10_000,
         advanced=True,
-        only_if={"batching.mode": ("hybrid",)},
+        only_if=_HYBRID,
     )
     sequential_overlaps: bool = setting(
         True,
@@ -137,7 +143,7 @@ class BatchingSettings(Section):
         "related packs are made for that.",
         choices=("isolated", "shared"),
         advanced=True,
-        only_if={"batching.packing": ("ordered", "best_fit", "related")},
+        only_if={"batching.packing": tuple(name for name in PACKERS if name != "none")},
     )
     pack_threshold: float = setting(
         0.3,
@@ -147,7 +153,7 @@ class BatchingSettings(Section):
         ge=0,
         le=2,
         advanced=True,
-        only_if={"batching.packing": ("related",)},
+        only_if=_RELATED,
     )
     pack_window: int = setting(
         4,
@@ -157,7 +163,7 @@ class BatchingSettings(Section):
         ge=1,
         le=1000,
         advanced=True,
-        only_if={"batching.packing": ("related",)},
+        only_if=_RELATED,
     )
     pack_embedding: str = setting(
         "input embeddings",
@@ -166,14 +172,14 @@ class BatchingSettings(Section):
         "model of that kind in a folder.",
         choices=tuple(EMBEDDINGS),
         advanced=True,
-        only_if={"batching.packing": ("related",)},
+        only_if=_RELATED,
     )
     pack_embedding_folder: str = setting(
         "",
         "Embedding folder",
         "Folder of the sentence-transformers model; nothing is downloaded.",
         advanced=True,
-        only_if={"batching.packing": ("related",), "batching.pack_embedding": ("sentence-transformers",)},
+        only_if={**_RELATED, "batching.pack_embedding": ("sentence-transformers",)},
     )
     route: str = setting(
         "auto",
@@ -251,7 +257,7 @@ class TrainingSettings(Section):
         ge=0,
         le=100,
         advanced=True,
-        only_if={"training.schedule": (RAMP_DOWN,)},
+        only_if=_RAMP,
     )
     lr_ramp_share: float = setting(
         OPTIONS["lr_ramp_share"],
@@ -260,7 +266,7 @@ class TrainingSettings(Section):
         ge=0.01,
         le=10,
         advanced=True,
-        only_if={"training.schedule": (RAMP_DOWN,)},
+        only_if=_RAMP,
     )
     optimizer: str = setting(
         "adamw_torch", "Optimizer", "adamw_torch is the safe choice.", choices=tuple(OPTIMIZERS), advanced=True
