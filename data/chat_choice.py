@@ -39,6 +39,11 @@ def unwanted(messages: Sequence[Message]) -> list[int]:
     return [index for index, message in enumerate(messages) if mark_of(message, index + 1) is False]
 
 
+def unfollowed(messages: Sequence[Message], wanted: Sequence[int]) -> int:
+    """How many messages are marked to be trained and are not: a user's turn, or an earlier reply where only the last is trained."""
+    return sum(mark_of(message, index + 1) is True and index not in wanted for index, message in enumerate(messages))
+
+
 def mark_of(message: Message, number: int) -> bool | None:
     """What a message says about itself with ``weight`` (0 or 1) or ``train`` (true or false); None if it says nothing.
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .chat_choice import EVERYTHING, wanted_messages
+from .chat_choice import EVERYTHING, unfollowed, wanted_messages
 from .chat_plan import Rendered, plan
 from .chat_render import ConversationError, Message, Renderer, View, require_template
 from .chat_tokens import IGNORE, Tokens, tokenize
@@ -23,6 +23,7 @@ from .sources_report import BrokenRow, SourceReport
 from .train_after import place_after, unescaped
 from .truncation import CUT_FRONT, CUT_REPLY, DROP, WINDOWS, Shortened, num_replies, shorten
 
+NOT_FOLLOWED = "messages that are marked to be trained and are not: Train on trains replies (or only the last one)"
 NO_END = "trained replies that do not end with a special token: the model may not learn to stop"
 
 
@@ -107,6 +108,8 @@ class ChatSamples:
             return []
         if any(one.length > self._config.cutoff for one in made):
             made = self._shortened(planned, made, View(renderer, row.tools))
+        if num_unfollowed := unfollowed(row.messages or (), planned.wanted):
+            self._report.reasons[NOT_FOLLOWED] = self._report.reasons.get(NOT_FOLLOWED, 0) + num_unfollowed
         for one in made:
             self._count(one, renderer)
         return [self._sample(one) for one in made]

@@ -17,7 +17,7 @@ SKIPPED = {"build", "dist", "venv", "node_modules", "__pycache__", "site-package
 # files that belong to a room of another name
 ROOM_OF = {
     **{"sentences": "chunking", "slicing": "chunking", "schedules": "custom_scheduler", "import_root": "root"},
-    **{"terminal": "cli", "terminal_plan": "cli", "batching": "hybrid_batching"},
+    **{"terminal": "cli", "terminal_plan": "cli", "batching": "hybrid_batching", "adapting": "train_utils"},
 }
 LIGHT_TABLES = {"chunking", "custom_scheduler", "data", "hybrid_batching", "train_utils"}
 ANY = None
@@ -34,10 +34,11 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "runs": {"config"},
     "training": {
         *("config", "data", "runs", "custom_scheduler", "hybrid_batching", "train_utils", "evaluation"),
-        "matplotgraph",  # a run ends by drawing its own graph
+        *("matplotgraph", "export"),  # a run ends by drawing its own graph and writing its model card
     },
     "evaluation": {"config", "data", "runs"},
     "matplotgraph": {"config", "data", "runs"},
+    "export": {"config", "runs", "train_utils"},
     "ui": {"config", "data", "runs", "evaluation", "matplotgraph"},
     "hosts": ANY,
     "cli": ANY,

@@ -7,7 +7,7 @@ import tiny
 from chat_cases import CONVERSATIONS, OWN, SYSTEM, reply, tokenizer_for, user
 from test_truncation import samples_of
 from training_pro.data.chat import ConversationError, conversation_samples
-from training_pro.data.chat_choice import mark_of, wanted_messages
+from training_pro.data.chat_choice import mark_of, unfollowed, wanted_messages
 
 ASKED = [SYSTEM, user("Qa1q"), reply("Ra1r"), user("Qb2q"), reply("Rb2r")]
 
@@ -22,23 +22,25 @@ def marked(**marks: dict[str, Any]) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("messages", "train_on", "expected"),
+    ("messages", "train_on", "expected", "not_followed"),
     [
-        (ASKED, "replies", [2, 4]),
-        (ASKED, "last reply", [4]),
-        (ASKED, "everything", [0, 1, 2, 3, 4]),
-        (ASKED[:4], "last reply", [2]),
-        (marked(Ra1r={"weight": 0}), "replies", [4]),
-        (marked(Ra1r={"weight": 0.0}, Rb2r={"weight": 1}), "replies", [4]),
-        (marked(Ra1r={"train": True}, Rb2r={"train": False}), "replies", [2]),
-        (marked(Rb2r={"train": False, "weight": 0}), "last reply", []),
-        (marked(Rb2r={"train": None, "weight": None}), "last reply", [4]),
-        (marked(Qa1q={"weight": 1}), "replies", [2, 4]),
-        (marked(Qa1q={"weight": 0}), "everything", [0, 2, 3, 4]),
+        (ASKED, "replies", [2, 4], 0),
+        (ASKED, "last reply", [4], 0),
+        (ASKED, "everything", [0, 1, 2, 3, 4], 0),
+        (ASKED[:4], "last reply", [2], 0),
+        (marked(Ra1r={"weight": 0}), "replies", [4], 0),
+        (marked(Ra1r={"weight": 0.0}, Rb2r={"weight": 1}), "replies", [4], 0),
+        (marked(Ra1r={"train": True}, Rb2r={"train": False}), "replies", [2], 0),
+        (marked(Rb2r={"train": False, "weight": 0}), "last reply", [], 0),
+        (marked(Rb2r={"train": None, "weight": None}), "last reply", [4], 0),
+        (marked(Qa1q={"weight": 1}), "replies", [2, 4], 1),
+        (marked(Qa1q={"weight": 0}), "everything", [0, 2, 3, 4], 0),
+        (marked(Ra1r={"train": True}), "last reply", [4], 1),
     ],
 )
-def test_wanted_messages(messages: list[dict], train_on: str, expected: list[int]) -> None:
+def test_wanted_messages(messages: list[dict], train_on: str, expected: list[int], not_followed: int) -> None:
     assert wanted_messages(messages, train_on) == expected
+    assert unfollowed(messages, expected) == not_followed
 
 
 @pytest.mark.parametrize(

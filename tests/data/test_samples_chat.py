@@ -16,7 +16,7 @@ from training_pro.data.chat_tokens import token_from, token_until
 from training_pro.data.chat_words import LOST_CALLS, LOST_REPLY, LOST_THINKING, LOST_TOOLS
 from training_pro.data.report import DataReport
 from training_pro.data.sample import Sample
-from training_pro.data.samples_chat import NO_END, ChatSamples
+from training_pro.data.samples_chat import NO_END, NOT_FOLLOWED, ChatSamples
 from training_pro.data.sources import Row
 from training_pro.data.sources_report import FileReport, SourceReport
 
@@ -72,6 +72,17 @@ def test_broken_rows_keep_the_templates_words_and_their_place() -> None:
         (3, "message 2 has the weight 2; only 1 (train it) and 0 (do not) are possible", "Qa1q"),
     ]
     assert [(file.num_rows, file.num_broken) for file in source.files] == [(2, 2), (0, 0)]
+
+
+def test_marks_that_ask_for_more_than_is_trained_are_counted() -> None:
+    rows = [
+        row([{**user("Qa1q"), "train": True}, reply("Ra1r", weight=1)]),
+        row([{**user("Qb2q"), "weight": 1}, reply("Rb2r")], 2),
+    ]
+    samples, report, _ = made_of(rows, tokenizer_for(tiny.CHATML))
+    assert [len(made) for made in samples] == [1, 1]
+    assert report.reasons == {NOT_FOLLOWED: 2}
+    assert any(NOT_FOLLOWED in line and "2" in line for line in report.lines())
 
 
 def test_a_model_without_template() -> None:
