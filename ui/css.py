@@ -131,6 +131,17 @@ path.tph-rate { stroke: var(--tph-line); }
 #tph-curve:not(:empty) { border: 1px solid var(--tph-edge); border-radius: 10px; padding: 12px 14px 8px; background: var(--tph-surface);
     color: var(--body-text-color, inherit); }
 
+.tph-scroll { overflow-x: auto; }
+.tph-tab .tph-list th { width: auto; padding-right: 8px; }
+.tph-tab .tph-list thead th { font-weight: 600; }
+.tph-tab .tph-list td { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.tph-color-0 { --tph-own: #3b82f6; } .tph-color-1 { --tph-own: #f59e0b; } .tph-color-2 { --tph-own: #16a34a; }
+.tph-color-3 { --tph-own: #db2777; } .tph-color-4 { --tph-own: #7c3aed; } .tph-color-5 { --tph-own: #0891b2; }
+.tph-compared path.tph-line { stroke: var(--tph-own); stroke-width: 2; }
+.tph-compared .tph-legend span::before { background: var(--tph-own); }
+.tph-tab .tph-list th[class*="tph-color"] { border-bottom: 3px solid var(--tph-own) !important; }
+#tph-run-details { display: flex; flex-direction: column; gap: 14px; }
+
 #tph-jump { display: none; }
 @media (max-width: 760px) {
     .tph-columns { flex-direction: column !important; }

@@ -17,11 +17,12 @@ from training_pro.runs import registry
 from training_pro.runs.control import read_control
 from training_pro.runs.registry import RunBusyError
 from training_pro.runs.store import RunFolder
+from training_pro.ui.actions import Actions
 from training_pro.ui.css import CSS
 from training_pro.ui.fields import form_settings
 from training_pro.ui.form import Form
 from training_pro.ui.page import build_page, launch_options
-from training_pro.ui.tab import Actions, run_choices
+from training_pro.ui.tab import run_choices
 
 
 @pytest.fixture

@@ -1,0 +1,189 @@
+"""What the tab's buttons do: read the form, ask the host or the run's folder, and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..config import Problem, RunConfig
+from ..runs.control import Control, change_control, read_control
+from ..runs.registry import is_busy
+from ..runs.state import RUNNING, RunState, read_state
+from .facts import model_html
+from .fields import NOTHING
+from .form import Form
+from .host import Host
+from .phases import next_phase
+from .preview import NO_PREVIEW, PAGE, preview_html
+from .problems import NO_PROBLEMS, error_problems, problems_html
+from .report import NO_REPORT, report_html
+from .runs_page import config_of
+from .watch import shown_run
+
+TRAINING = "training"  # id of the page with the form
+# what a user, the disk or the model can bring about; anything else is a fault of the program and goes to its log
+EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+# (the run's state, present wishes) -> wishes that change, and a word to the user
+Wish = Callable[[RunState, Control], tuple[dict[str, Any], str]]
+
+
+def message_html(problems: list[Problem | str] | None = None, note: str = "", title: str = "") -> str:
+    """The box beside the buttons: ``#tph-problems``, and ``#tph-note`` for a word that is no problem."""
+    word = f'<p id="tph-note" role="status">{escape(note)}</p>' if note else ""
+    return (problems_html(problems, title) if problems else NO_PROBLEMS) + word
+
+
+def _phase_wish(state: RunState, control: Control) -> tuple[dict[str, Any], str]:
+    """The wish for the next phase, if the run has one."""
+    if not state.plan:
+        return {}, "The run has not planned its phases yet. Try again when it trains."
+    name = next_phase(state)
+    if not name:
+        return {}, "This run has no further phase."
+    note = f"The phase '{name}' was asked for: it begins as soon as the batches that are already drawn are trained."
+    return {"phase_requests": control.phase_requests + 1}, note
+
+
+class Actions:
+    """What the buttons do; each returns the new content of the components it belongs to."""
+
+    def __init__(self, host: Host, form: Form) -> None:
+        self._host = host
+        self._form = form
+
+    def check(self, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Prepare, plan and estimate without training."""
+        import gradio as gr
+
+        config = self._form.config(values)
+        problems: list[Problem | str] = list(config.problems())
+        facts = model_html(self._host.model_facts())
+        if problems:
+            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
+            return
+        waiting = '<div id="tph-check" class="tph-card" data-status="checking"><p>Reading and counting the data …</p></div>'
+        yield message_html(), waiting, facts, gr.update()
+        try:
+            report = report_html(self._host.check(config), config.checkpoints.save_every_steps)
+        except EXPECTED_ERRORS as error:
+            problems = error_problems(error)
+            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
+            return
+        yield message_html(), report, facts, gr.update()
+
+    def preview(self, move: int, place: int, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Show samples as they are trained, from the first on or a page further.
+
+        Args:
+            move: samples to go on from those that are shown; 0 begins anew.
+            place: first sample that is shown.
+            values: of the form's fields.
+        """
+        import gradio as gr
+
+        config = self._form.config(values)
+        problems: list[Problem | str] = list(config.problems())
+        if problems:
+            yield message_html(problems), NO_PREVIEW, gr.update(visible=False), 0, self._open_advanced(problems)
+            return
+        if not move:
+            waiting = '<div id="tph-preview" class="tph-card" data-status="reading"><p>Reading the data …</p></div>'
+            yield message_html(), waiting, gr.update(visible=False), 0, gr.update()
+        try:
+            found = self._host.preview(config, max(0, place + move) if move else 0, PAGE)
+        except EXPECTED_ERRORS as error:
+            problems = error_problems(error)
+            yield message_html(problems), NO_PREVIEW, gr.update(visible=False), 0, self._open_advanced(problems)
+            return
+        has_pages = found["num_entries"] > PAGE
+        yield message_html(), preview_html(found), gr.update(visible=has_pages), found["first"], gr.update()
+
+    def start(self, *values: Any) -> tuple[Any, ...]:
+        """Start a run in the background; returns at once. The report of Check makes room for the run."""
+        import gradio as gr
+
+        config = self._form.config(values)
+        facts = self._host.model_facts()
+        problems: list[Problem | str] = [facts["problem"]] if facts.get("problem") else []
+        problems += config.problems()
+        note = ""
+        if not problems:
+            try:
+                handle = self._host.launch(config)
+                note = f"{handle.name} was started. You may close this page: the run goes on, and a page opened later shows it."
+            except EXPECTED_ERRORS as error:
+                problems = error_problems(error)
+        report = gr.update() if problems else NO_REPORT
+        return message_html(problems, note), report, model_html(facts), self._open_advanced(problems)
+
+    def interrupt(self) -> str:
+        """Ask the shown run to stop and keep what it has learned."""
+        note = "Interrupt was asked for: the run ends after this step and keeps what was learned."
+        return self._control(lambda state, control: ({"stop": True}, note))
+
+    def save_now(self) -> str:
+        """Ask the shown run for a checkpoint."""
+        note = "A checkpoint is saved after this step."
+        return self._control(lambda state, control: ({"save_requests": control.save_requests + 1}, note))
+
+    def next_phase(self) -> str:
+        """Ask the shown run to begin its next phase."""
+        return self._control(_phase_wish)
+
+    def _control(self, wish: Wish) -> str:
+        folder = shown_run(self._host)
+        if folder is None and is_busy():
+            return message_html(note="The run is still starting. Try again in a moment.")
+        state = read_state(folder) if folder else RunState()
+        if folder is None or state.status != RUNNING:
+            return message_html(note="Nothing is running.")
+        changes, note = wish(state, read_control(folder.control))
+        try:
+            if changes:
+                change_control(folder.control, **changes)
+        except OSError as error:
+            return message_html([f"The wish could not be written to {folder.control}: {error}. Is the disk full?"])
+        return message_html(note=note)
+
+    def copy_from(self, path: str | None) -> list[Any]:
+        """Load the parameters of a former run into the form."""
+        import gradio as gr
+
+        unchanged = [gr.update() for _ in self._form.components]
+        if path in (None, "", NOTHING):
+            return [message_html(), *unchanged]
+        try:
+            config = RunConfig.from_file(Path(str(path)).expanduser())
+        except EXPECTED_ERRORS as error:
+            return [message_html(error_problems(error)), *unchanged]
+        return self._take_over(config)
+
+    def use_run(self, resume: bool, paths: list[str] | None) -> list[Any]:
+        """Load the parameters of a run of the list into the form, and show the form."""
+        import gradio as gr
+
+        to_form = gr.update(selected=TRAINING)
+        try:
+            taken = self._take_over(config_of(paths, resume=resume))
+        except EXPECTED_ERRORS as error:
+            return [message_html(error_problems(error)), to_form, *(gr.update() for _ in self._form.components)]
+        return [taken[0], to_form, *taken[1:]]
+
+    def _take_over(self, config: RunConfig) -> list[Any]:
+        """The message and the fields' values that show a configuration of somewhere else."""
+        shown = {info.field for info in self._form.infos}
+        bad: list[Problem | str] = [problem for problem in config.problems() if problem.field in shown]
+        bad += config.notes
+        title = "The parameters were copied. Have a look at:" if bad else ""
+        note = "" if bad else "The parameters were copied."
+        return [message_html(bad, note, title), *self._form.values(config)]
+
+    def _open_advanced(self, problems: list[Problem | str]) -> Any:
+        """The advanced group opens if a problem lies in it."""
+        import gradio as gr
+
+        advanced = {info.field for info in self._form.infos if info.advanced}
+        is_hidden = any(isinstance(problem, Problem) and problem.field in advanced for problem in problems)
+        return gr.update(open=True) if is_hidden else gr.update()
