@@ -118,7 +118,13 @@ def run_arms(options: argparse.Namespace, folder: Path) -> dict[str, list[dict[s
         "model": {"path": options.model},
         "adapter": {"name": "quality", "if_exists": "replace", "rank": options.rank, "dropout": 0.0},
         "data": {"dataset": str(train_file), "eval_dataset": str(held_out_file), "cutoff": options.cutoff},
-        "training": {"epochs": 1, "schedule": "linear", "warmup_share": 0.1, "learning_rate": options.learning_rate},
+        "training": {
+            "epochs": 1,
+            "schedule": "linear",
+            "warmup_share": 0.1,
+            "learning_rate": options.learning_rate,
+            "precision": options.precision,
+        },
         "checkpoints": {"save_every_epoch": False},
         "run": {"adapters_dir": str(folder / "adapters")},
     }
@@ -173,6 +179,7 @@ def main() -> None:
     parser.add_argument("--exchanges", type=int, default=2, help="of a sample")
     parser.add_argument("--cutoff", type=int, default=512)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--precision", default="auto", help="bfloat16 is several times faster on processors with bfloat16 units")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     options = parser.parse_args()
     if options.from_chitchat:
