@@ -192,6 +192,33 @@ class Slicer:
         """Whether blocks are made from the tokens of the text; otherwise their texts are tokenized again."""
         return self._codec.grammar is not None
 
+    @property
+    def num_bos(self) -> int:
+        """Tokens of BOS at the beginning of each block."""
+        return len(self._room.bos)
+
+    def continued(self, before: Block, block: Block) -> tuple[list[int], bool] | None:
+        """The tokens of a block and the white space before it, as they follow another block's in a longer sample.
+
+        Without BOS and EOS. Behind the other's they spell the text from its beginning to this block's end: nothing is lost or doubled.
+
+        Returns:
+            The ids, and whether they are also what the tokenizer makes there of the text of both. It may merge a full stop with line
+            breaks behind it: then both are written as they are alone. None if the block does not follow the other, or if a tokenizer whose
+            tokens may not be joined writes the end of the other otherwise.
+        """
+        if block.lead is None or before.section != block.section or before.end + len(block.lead) != block.start:
+            return None
+        text, grammar = block.lead + block.text, self._codec.grammar
+        whole = before.text + text
+        if grammar is not None and grammar.ends(whole, len(before.text)):
+            return self._codec.encode(text), True
+        inner = before.token_ids[self.num_bos : len(before.token_ids) - before.num_eos]
+        both = self._codec.encode(whole)
+        if both[: len(inner)] == inner:
+            return both[len(inner) :], True
+        return None if grammar is None else (self._codec.encode(text), False)
+
     def blocks(
         self, text: TextLike, *, counts: Counter[str] | None = None, on_chars: Callable[[int], None] | None = None
     ) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""The command line: train, check, plan, preview, config, runs, serve. The same engine as the tab, without a page.
+"""The command line: train, check, plan, preview, config, runs, merge, gguf, card, serve. The same engine as the tab, without a page.
 
 ``training-pro train run.yaml --set epochs=2`` and, where nothing is installed yet, ``python start.py train run.yaml``.
 """
@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .cli_export import add_export_commands
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -90,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--schema", action="store_true", help="JSON schema, for editors")
     sub = command("runs", run_runs, "List the runs and their state.")
     sub.add_argument("--adapters-dir", default="loras", help="folder of the adapters (default: loras)")
+    add_export_commands(command)
     sub = command("serve", run_serve, "Open the page in a browser, with the embedded model or one of yours.")
     sub.add_argument("--host", default="127.0.0.1")
     sub.add_argument("--port", type=int, default=7866)

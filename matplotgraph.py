@@ -1,4 +1,5 @@
-"""The graph of a run: loss and learning rate over epochs, as a picture and as data; phases are shaded where there are several.
+"""The graph of a run: loss and learning rate over epochs, as a picture and as data; phases are shaded where there are several, and what
+the conversation tells the model stands below where it was measured.
 
 Reads the run's state (made from its diary) and nothing else, so the graph of a finished, interrupted or died run can be drawn at any
 time. matplotlib draws without a screen.
@@ -11,16 +12,24 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from .runs.state import RunState
+from .runs.state import RunState, phase_stretches
 from .runs.store import RunFolder, write_json
 
 _SHOWN_EPOCHS = 30  # of more, the borders would hide the curve
 _SHADES = ("#e0ecf8", "#fdeedd", "#e7f4e4")  # of the phases, in turn
 _CAUSE_WIDTH = 48  # characters that fit along the left axis
+# gain -> words, colour, mark and line: to be told apart in print as well
+_GAINS = {
+    "context": ("context gain", "#1f5fa8", "o", "-"),
+    "order": ("order gain", "#c2410c", "s", "--"),
+    "distance": ("distance gain", "#4d7c0f", "^", ":"),
+}
 
 
 def graph_points(state: RunState) -> list[dict[str, Any]]:
-    """One point per optimizer step: epoch, step, loss, smoothed_loss, learning_rate; evaluation points carry eval_loss."""
+    """One point per optimizer step: epoch, step, loss, smoothed_loss, learning_rate; evaluation points carry eval_loss, measurements of
+    context understanding ``gains``: name -> mean and standard error.
+    """
     points = [
         {
             "epoch": entry["epoch"],
@@ -31,17 +40,26 @@ def graph_points(state: RunState) -> list[dict[str, Any]]:
         }
         for entry in state.steps
     ]
-    return points + [{"epoch": entry["epoch"], "step": entry["step"], "eval_loss": entry["loss"]} for entry in state.evaluations]
+    points += [{"epoch": entry["epoch"], "step": entry["step"], "eval_loss": entry["loss"]} for entry in state.evaluations]
+    return points + [
+        {
+            "epoch": entry["epoch"],
+            "step": entry["step"],
+            "gains": {name: {key: gain.get(key) for key in ("mean", "error")} for name, gain in entry.get("gains", {}).items()},
+        }
+        for entry in state.understanding
+    ]
 
 
 def draw_graph(state: RunState) -> Any:
-    """A matplotlib figure: loss (raw, smoothed, evaluation) on the left axis, learning rate on the right."""
+    """A matplotlib figure: loss (raw, smoothed, evaluation) on the left axis, learning rate on the right; gains in a panel below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.5), dpi=120, layout="constrained")
+    has_gains = any(entry.get("gains") for entry in state.understanding)
+    figure = Figure(figsize=(10, 7.5 if has_gains else 5.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    left = figure.add_subplot()
+    left, *below = figure.subplots(1 + has_gains, 1, sharex=True, squeeze=False, height_ratios=[3, 1.2][: 1 + has_gains])[:, 0]
     right = left.twinx()
     epochs = [entry["epoch"] for entry in state.steps]
     left.plot(epochs, _numbers(state.steps, "loss"), color="#9db7d5", linewidth=1, label="loss")
@@ -51,7 +69,9 @@ def draw_graph(state: RunState) -> Any:
         left.plot(places, _numbers(state.evaluations, "loss"), "o-", color="#c2410c", linewidth=1.5, label="evaluation loss")
     right.plot(epochs, _numbers(state.steps, "lr"), color="#4d7c0f", linewidth=1.5, linestyle="--", label="learning rate")
     _draw_phases(left, state)
-    left.set_xlabel("epochs")
+    for axes in below:
+        _draw_gains(axes, state)
+    [left, *below][-1].set_xlabel("epochs")
     left.set_ylabel("loss (nats per trained token)")
     left.set_ylim(bottom=0)
     right.set_ylabel("learning rate")
@@ -64,33 +84,37 @@ def draw_graph(state: RunState) -> Any:
     return figure
 
 
-def phase_stretches(state: RunState) -> list[tuple[dict[str, Any], float, float]]:
-    """The phases that were trained: the event with which each began, and the epochs of its begin and its end.
+def _draw_gains(axes: Any, state: RunState) -> None:
+    """What the conversation tells the model, with its standard error, over the same epochs."""
+    for name, (label, colour, mark, line) in _GAINS.items():
+        found = [(entry["epoch"], entry["gains"][name]) for entry in state.understanding if name in entry.get("gains", {})]
+        if found:
+            gains = [gain for _, gain in found]
+            spread = [abs(value) for value in _numbers(gains, "error")]
+            style = {"color": colour, "marker": mark, "linestyle": line, "markersize": 4, "linewidth": 1.3, "capsize": 2}
+            axes.errorbar([epoch for epoch, _ in found], _numbers(gains, "mean"), yerr=spread, label=label, **style)
+    _draw_phases(axes, state, with_words=False)
+    axes.axhline(0, color="#64748b", linewidth=0.8)
+    axes.set_ylabel("gain (nats per\nreply token)")
+    axes.grid(alpha=0.25)
+    handles, labels = axes.get_legend_handles_labels()
+    curves = [number for number, label in enumerate(labels) if not label.startswith("phase: ")]
+    axes.legend([handles[number] for number in curves], [labels[number] for number in curves], loc="best", ncols=3, fontsize=8)
 
-    A phase that was about to begin when the run ended is none of them.
-    """
-    last = state.last_step
-    began: list[dict[str, Any]] = []
-    for event in state.phases:
-        is_another = not began or event["stage"] != began[-1]["stage"]
-        if is_another and last and event["step"] < last["step"]:
-            began.append(event)
-    ends = [*(event["epoch"] for event in began[1:]), last.get("epoch", 0.0)]
-    return [(event, event["epoch"], end) for event, end in zip(began, ends, strict=False)]
 
-
-def _draw_phases(axes: Any, state: RunState) -> None:
+def _draw_phases(axes: Any, state: RunState, *, with_words: bool = True) -> None:
     """Shade the phases and mark each switch with its cause, if there was more than one phase."""
     stretches = phase_stretches(state)
     if len(stretches) < 2:
         return
-    for number, (event, begin, end) in enumerate(stretches):
-        shade = _SHADES[number % len(_SHADES)]
-        axes.axvspan(begin, end, color=shade, linewidth=0, zorder=0, label=f"phase: {event['phase']}")
+    for number, (event, end) in enumerate(stretches):
+        begin, shade = event["epoch"], _SHADES[number % len(_SHADES)]
+        axes.axvspan(begin, end["epoch"], color=shade, linewidth=0, zorder=0, label=f"phase: {event['phase']}")
         if not number:
             continue
         axes.axvline(begin, color="#64748b", linewidth=1, linestyle=":")
-        _write_cause(axes, event, is_early=begin < stretches[-1][2] / 2)
+        if with_words:
+            _write_cause(axes, event, is_early=begin < stretches[-1][1]["epoch"] / 2)
 
 
 def _write_cause(axes: Any, event: dict[str, Any], *, is_early: bool) -> None:

@@ -57,6 +57,8 @@ class TrainingDisplay:
         self._bar: Any = None
         self._reading = ReadingBar()
         self._samples: dict[str, dict[str, str]] = {}
+        self._table: list[dict[str, Any]] = []
+        self._findings: list[dict[str, Any]] = []
 
     def __call__(self, event: str, **fields: Any) -> None:
         """One event of the run."""
@@ -85,7 +87,8 @@ class TrainingDisplay:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        for line in outcome_lines(outcome, self._samples) if self.visible else []:
+        lines = [*table_lines(self._table), *diagnosis_lines(self._findings), *outcome_lines(outcome, self._samples)]
+        for line in lines if self.visible else []:
             print(line, flush=True)
 
     def _on_stage(self, fields: dict[str, Any]) -> None:
@@ -116,6 +119,18 @@ class TrainingDisplay:
 
     def _on_evaluation(self, fields: dict[str, Any]) -> None:
         self.say(f"epoch {fields['epoch']:.2f}: evaluation loss {fields['loss']:.4f}")
+
+    def _on_understanding(self, fields: dict[str, Any]) -> None:
+        from .evaluation.phase_table import GAIN_TITLES, gain_words
+
+        found = (f"{GAIN_TITLES[name]} {gain_words(gain)}" for name, gain in fields["gains"].items())
+        self.say(f"epoch {fields['epoch']:.2f}: {', '.join(found)}")
+
+    def _on_phase_table(self, fields: dict[str, Any]) -> None:
+        self._table = fields["rows"]
+
+    def _on_diagnosis(self, fields: dict[str, Any]) -> None:
+        self._findings = fields["findings"]
 
     def _on_checkpoint(self, fields: dict[str, Any]) -> None:
         self.say(f"saved {fields['folder']}")
@@ -166,7 +181,8 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"batch {plan['batch_size']} x accumulation {plan['accumulation']}"
         + (f" x {plan['world_size']} processes" if plan["world_size"] > 1 else ""),
         f"  learning rate {plan['learning_rate']:g}, {plan['schedule']}, warm-up {plan['warmup_steps']} steps, {plan['precision']}",
-        f"  adapter on {', '.join(plan['targets'])}: {plan['num_trained_parameters']:,} parameters",
+        f"  {plan['method']} on {', '.join(plan['targets']) or 'everything'}: {plan['num_trained_parameters']:,} trained weights, "
+        f"result {size(plan['result_bytes'])}",
     ]
     if memory:
         lines.append(f"  memory, estimated: {size(memory['total'])} (available {size(memory['available'])})")
@@ -182,6 +198,18 @@ def check_lines(result: Any) -> list[str]:
     for field, (value, reason) in result.suggestions.items():
         lines.append(f"suggestion: --set {field}={value}  ({reason})")
     return lines
+
+
+def table_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The phases in numbers; nothing for a run of one phase of which nothing was measured."""
+    from .evaluation.phase_table import text_table
+
+    return ["", *text_table(rows)] if len(rows) > 1 else []
+
+
+def diagnosis_lines(findings: list[dict[str, Any]]) -> list[str]:
+    """What the curves show, and what to change."""
+    return [line for found in findings for line in ("", f"{found['kind']}: {found['words']}", f"  {found['advice']}")]
 
 
 def outcome_lines(outcome: Any, samples: dict[str, dict[str, str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The plan of a run on a terminal: a table and the schedule as a picture of characters. Pure functions of Check's result."""
+"""The plan of a run on a terminal: a table, the phases, and the schedule as a picture of characters. Pure functions of Check's result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plan_table(plan: dict[str, Any], report: dict[str, Any]) -> list[str]:
     factors = [batch, *(number for number in (plan["accumulation"], plan["world_size"]) if number > 1)]
     product = " × ".join(map(str, factors))
     at_once = batch * plan["accumulation"] * plan["world_size"]
-    entries = "packs" if plan.get("num_packs") else "samples"
+    entries = "packs" if plan.get("packing") else "samples"
     facts = [
         ("steps", f"{steps:,}"),
         ("epochs", f"{plan['num_epochs']:g}"),
@@ -44,6 +44,60 @@ def _counts(counts: Sequence[int]) -> str:
         return f"{counts[0]:,}"
     shown = [f"{count:,}" for count in counts[:_SHOWN_EPOCHS]]
     return ", ".join([*shown, "..."] if len(counts) > _SHOWN_EPOCHS else shown)
+
+
+def phase_table(plan: dict[str, Any]) -> list[str]:
+    """The phases, one stretch of like epochs a line, and when each switch comes.
+
+    Args:
+        plan: what Check found out about the run.
+    """
+    rows = plan.get("phases", [])
+    if not rows:
+        return []
+    is_packed = any(row.get("fill") is not None for row in rows)
+    cells = [["phase", "epochs", "steps", "samples", "joined", "tokens", "padding", *(["packs", "full"] if is_packed else [])]]
+    for row in rows:
+        name = f"{row['before']} > {row['phase']}" if row["before"] else row["phase"]
+        cells.append([name, f"{row['begin']:.4g} to {row['end']:.4g}", f"{row['num_steps']:,}", f"{row['num_samples']:,}"])
+        cells[-1] += [f"{row['joined_share']:.0%}", f"{row['tokens']:,}", f"{row['padding_share']:.1%}"]
+        cells[-1] += [f"{row['num_packs']:,}", f"{row['fill']:.1%}"] if is_packed else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    return [*(line.rstrip() for line in lines), *map(_switch_words, plan.get("switches", []))]
+
+
+def _switch_words(switch: dict[str, Any]) -> str:
+    (first, last), (begin, end) = switch["steps"], switch["epochs"]
+    if last is None:
+        place = f"after step {first:,} (epoch {begin:.4g}) at the earliest, perhaps not within this run"
+    elif first == last:
+        place = f"after step {first:,} (epoch {begin:.4g})"
+    else:
+        place = f"between step {first:,} and {last:,} (epoch {begin:.4g} to {end:.4g})"
+    return f"switch to {switch['phase']}: {place}; {switch['cause']}"
+
+
+def phase_strip(plan: dict[str, Any], width: int = 60) -> str:
+    """The phases by their first letters, as wide as the picture of the schedule; where one grows in, both letters in turn.
+
+    Args:
+        plan: what Check found out about the run.
+        width: columns.
+    """
+    rows = plan.get("phases", [])
+    ends = [sum(row["num_steps"] for row in rows[: number + 1]) for number in range(len(rows))]
+    letters = []
+    for column in range(width):
+        row = rows[min(bisect_right(ends, column * ends[-1] / (width - 1)), len(rows) - 1)]
+        letters.append(row["before"][0] if row["before"] and column % 2 else row["phase"][0])
+    return "".join(letters)
 
 
 def schedule_picture(points: Sequence[tuple[int, float]], *, width: int = 60, height: int = 6, levels: str = BLOCKS) -> list[str]:
@@ -90,7 +144,13 @@ def plan_page(result: Any, encoding: str | None) -> list[str]:
     if not _can_show("×", encoding):
         table = [line.replace("×", "x") for line in table]
     picture = schedule_picture(result.plan["learning_rates"], levels=levels)
-    return [*table, "", *picture, *(f"warning: {warning}" for warning in result.warnings)]
+    phases = phase_table(result.plan)
+    if len({row["phase"] for row in result.plan.get("phases", [])}) > 1:
+        margin = picture[-1].index("step 0")
+        names = dict.fromkeys(name for row in result.plan["phases"] for name in (row["before"], row["phase"]) if name)
+        picture += [" " * margin + phase_strip(result.plan), " " * margin + ", ".join(f"{name[0]} {name}" for name in names)]
+    middle = ["", *phases, ""] if phases else [""]
+    return [*table, *middle, *picture, *(f"warning: {warning}" for warning in result.warnings)]
 
 
 def _can_show(text: str, encoding: str | None) -> bool:

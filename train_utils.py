@@ -1,7 +1,8 @@
-"""Setting up a model for training, and giving it back.
+"""Setting up a model for training, and giving it back: the front door of everything that prepares a model.
 
-What it does: loads a base model where no host has one, finds the modules an adapter can go on, chooses the number format, puts a
-LoRA on, and borrows a loaded model so that it comes back exactly as it was.
+What it does: loads a base model where no host has one, chooses the number format, borrows a loaded model so that it comes back exactly as
+it was, and puts a training method on it or takes one up: which weights (:mod:`.adapting.targets`), how they move
+(:mod:`.adapting.methods`).
 
 Guarantee of :func:`borrowed`: whatever happens inside, afterwards the model's module tree, parameters, requires_grad flags, hooks,
 attributes, config and training mode, and the tokenizer's template and padding, are what they were. Price: references to every
@@ -13,104 +14,52 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .adapting.fitted import Fitted
+from .adapting.full import FULL_COPIES, FULL_WEIGHTS
+from .adapting.initial import INITIALISATIONS
+from .adapting.loading import loading_errors, quiet_progress
+from .adapting.lora import add_lora, carries_adapter, continue_lora, refuse_adapter
+from .adapting.lora_plus import with_lora_plus
+from .adapting.merging import check_merges, merge_adapters, merge_identity
+from .adapting.methods import METHODS, Method
+from .adapting.optimizers import OPTIMIZERS
+from .adapting.quantization import (
+    COMPUTE_DTYPES,
+    FOUR_BITS,
+    QUANTIZATIONS,
+    CannotLoad,
+    Loading,
+    compute_dtype_of,
+    is_quantized,
+    keep_packed,
+    load_model,
+)
+from .adapting.targets import TARGET_PRESETS, Targets, choose_targets, find_places, linear_module_names
+from .adapting.wish import ADAPTER_FILES, BIASES, Size, Wish
+
+# what other rooms take from here
+# fmt: off
+__all__ = [
+    "ADAPTER_FILES", "BIASES", "CHAT_TEMPLATES", "COMPUTE_DTYPES", "DTYPES", "FOUR_BITS", "FULL_COPIES", "FULL_WEIGHTS",
+    "INITIALISATIONS", "METHODS", "OPTIMIZERS", "PRECISIONS", "QUANTIZATIONS", "TARGET_PRESETS", "Fitted", "Loading",
+    "Method", "Size", "Targets", "Wish", "add_lora", "best_device", "borrowed", "carries_adapter", "choose_precision",
+    "choose_targets", "context_length", "continue_lora", "count_parameters", "find_places", "fit", "free_memory",
+    "is_quantized", "keep_packed", "linear_module_names", "load_base_model", "load_tokenizer", "merge_identity",
+    "model_dtype_name", "model_identity", "model_size", "quiet_progress", "read_chat_template", "refit", "refuse_adapter",
+    "with_lora_plus",
+]
+# fmt: on
+
 logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-
-# name on the form -> name in transformers' TrainingArguments.optim
-OPTIMIZERS = {
-    "adamw_torch": "adamw_torch",
-    "adamw_torch_fused": "adamw_torch_fused",
-    "adafactor": "adafactor",
-    "sgd": "sgd",
-}
-
-# what a projection is called in the families of models
-_ROLE_NAMES = {
-    "q": ("q_proj", "query", "wq", "q_lin", "q"),
-    "k": ("k_proj", "key", "wk", "k_lin", "k"),
-    "v": ("v_proj", "value", "wv", "v_lin", "v"),
-    "o": ("o_proj", "out_proj", "dense", "wo", "out_lin", "c_proj", "o"),
-    "down": ("down_proj", "w2", "fc2", "fc_out", "dense_4h_to_h", "c_proj"),
-}
-_FUSED_QKV = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "wqkv", "qkv", "in_proj")
-
-# name on the form -> roles; None means every linear layer but the head
-TARGET_PRESETS: dict[str, tuple[str, ...] | None] = {
-    "all-linear": None,
-    "q-v": ("q", "v"),
-    "q-k-v": ("q", "k", "v"),
-    "q-k-v-o": ("q", "k", "v", "o"),
-    "k-v-down": ("k", "v", "down"),
-}
-
-
-# --- which modules -------------------------------------------------------------------------------------------------------------
-
-
-def linear_module_names(model: Any) -> dict[str, int]:
-    """Leaf names of the layers an adapter can go on, with how many there are of each; without the output head.
-
-    Returns:
-        For example ``{"q_proj": 30, "k_proj": 30, ...}`` in the order of the model.
-    """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    counts: dict[str, int] = {}
-    for path, module in model.named_modules():
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head:
-            leaf = path.rsplit(".", 1)[-1]
-            name = path if leaf.isdigit() else leaf
-            counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def resolve_targets(targets: list[str], available: dict[str, int]) -> list[str]:
-    """Names of modules for the adapter, from ready choices and names.
-
-    Args:
-        targets: entries of :data:`TARGET_PRESETS` or module names.
-        available: what :func:`linear_module_names` found.
-
-    Raises:
-        ValueError: a name that the model does not have, or a ready choice that nothing in the model matches.
-    """
-    chosen: list[str] = []
-    for target in targets:
-        if target in TARGET_PRESETS:
-            roles = TARGET_PRESETS[target]
-            chosen += list(available) if roles is None else _role_names(target, roles, available)
-        elif target in available or any(name.endswith(f".{target}") for name in available):
-            chosen.append(target)
-        else:
-            raise ValueError(
-                f"Target modules: the model has no linear module called {target!r}. "
-                f"It has: {', '.join(available) or 'none'}. Choose from these or take all-linear."
-            )
-    return list(dict.fromkeys(chosen))
-
-
-def _role_names(preset: str, roles: tuple[str, ...], available: dict[str, int]) -> list[str]:
-    names = []
-    for role in roles:
-        candidates = _ROLE_NAMES[role] + (_FUSED_QKV if role in "qkv" else ())
-        found = next((name for name in candidates if name in available), None)
-        if found is None:
-            raise ValueError(
-                f"Target modules: {preset!r} needs a {role} projection, and this model has none that is known. "
-                f"It has: {', '.join(available)}. Choose names from these or take all-linear."
-            )
-        names.append(found)
-    return names
 
 
 # --- which number format -------------------------------------------------------------------------------------------------------
@@ -148,10 +97,8 @@ def choose_precision(wanted: str, model_dtype: str, device_type: str, bf16_suppo
 
 def model_dtype_name(model: Any) -> str:
     """dtype of most floating-point weights; of the computation, where the weights are quantized."""
-    quantization = getattr(getattr(model, "config", None), "quantization_config", None)
-    compute = getattr(quantization, "bnb_4bit_compute_dtype", None)
-    if compute is not None:
-        return str(compute).removeprefix("torch.")
+    if compute := compute_dtype_of(model):
+        return compute
     sizes: dict[str, int] = {}
     for parameter in model.parameters():
         if parameter.is_floating_point():
@@ -172,46 +119,21 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-@contextmanager
-def quiet_progress() -> Iterator[None]:
-    """transformers' own progress bars off, for a while: they would stand between ours."""
-    from transformers.utils import logging as transformers_logging
-
-    was_on = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            transformers_logging.enable_progress_bar()
-
-
-def load_base_model(folder: Path, dtype: str = "auto") -> tuple[Any, Any]:
+def load_base_model(folder: Path, loading: Loading | None = None) -> tuple[Any, Any]:
     """Load model and tokenizer from a Hugging Face folder, without any network.
 
     Raises:
         ValueError: the folder holds no usable model; with what transformers said.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
     tokenizer = load_tokenizer(folder)
-    device = best_device()
-    chosen: Any = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
     try:
         with quiet_progress():
-            model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=chosen, local_files_only=True)
-    except _loading_errors() as error:
+            model = load_model(folder, loading or Loading(), best_device())
+    except CannotLoad:
+        raise
+    except loading_errors() as error:
         raise ValueError(f"Model: {folder} cannot be loaded: {error} Choose a complete Hugging Face model folder.") from error
-    model.to(torch.device(device))  # type: ignore[arg-type]
-    return model.eval(), tokenizer
-
-
-def _loading_errors() -> tuple[type[Exception], ...]:
-    """What transformers, peft and safetensors raise for files that are missing, damaged or do not fit."""
-    from safetensors import SafetensorError
-
-    return OSError, ValueError, KeyError, RuntimeError, SafetensorError
+    return model, tokenizer
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -358,75 +280,60 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-# --- the adapter ---------------------------------------------------------------------------------------------------------------
+# --- training methods ----------------------------------------------------------------------------------------------------------
 
 
-def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: list[str]) -> Any:
-    """Put a fresh LoRA on a model.
-
-    Args:
-        targets: module names from :func:`resolve_targets`.
-
-    Returns:
-        The peft model; ``model`` is changed in place (see :func:`borrowed`).
+def model_size(model: Any, wish: Wish) -> Size:
+    """Trained weights and bytes of the result, before anything is put on the model.
 
     Raises:
-        ValueError: an adapter is on the model already.
+        ValueError: the method and this model do not fit; with the remedy.
     """
-    from peft import LoraConfig, get_peft_model
-
-    _forget_old_adapter(model)
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        lora_dropout=dropout,
-        target_modules=targets,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config)
+    method = METHODS[wish.method]
+    check_merges(model, wish.merge_first)
+    method.check(model, wish)
+    return method.size(model, wish)
 
 
-def continue_lora(model: Any, folder: Path) -> Any:
-    """Load an adapter to train it further.
+def fit(model: Any, wish: Wish) -> Fitted:
+    """Make a borrowed model trainable by a wish.
 
     Raises:
-        ValueError: the folder holds no adapter that fits this model; with what peft said.
+        ValueError: the method and this model do not fit; with the remedy.
     """
-    from peft import PeftModel
+    METHODS[wish.method].check(model, wish)
+    return _on_merged(model, wish, lambda: METHODS[wish.method].fit(model, wish))
 
-    _forget_old_adapter(model)
+
+def refit(model: Any, folder: Path, wish: Wish) -> Fitted:
+    """Take up what was learned in a folder: an unfinished run (``wish.resuming``) bit-equal, or a finished result.
+
+    Raises:
+        ValueError: the folder's result does not fit this model or this method; with the remedy.
+    """
+    METHODS[wish.method].check(model, wish)
+    return _on_merged(model, wish, lambda: METHODS[wish.method].refit(model, folder, wish))
+
+
+def _on_merged(model: Any, wish: Wish, make: Callable[[], Fitted]) -> Fitted:
+    """Fit a model into which adapters are merged before; both are undone in turn."""
+    unmerge, notes = merge_adapters(model, wish.merge_first)
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
-    except _loading_errors() as error:
-        raise ValueError(
-            f"If the name exists: the adapter in {folder} cannot be continued on this model: {error} "
-            f"Load the model that it was trained on, or choose 'replace' or 'new name'."
-        ) from error
+        fitted = make()
+    except BaseException:
+        unmerge()
+        raise
+    undo = fitted.undo
+
+    def undo_all() -> None:
+        undo()
+        unmerge()
+
+    fitted.undo, fitted.notes = undo_all, [*notes, *fitted.notes]
+    return fitted
 
 
-def carries_adapter(model: Any) -> bool:
-    """Whether adapter layers are in the model; a left-over ``peft_config`` alone (peft leaves one after unload) is none."""
-    from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
-
-
-def refuse_adapter(model: Any) -> None:
-    """Raise if the model carries an adapter already: training would change or ignore it."""
-    if carries_adapter(model):
-        names = ", ".join(getattr(model, "peft_config", {})) or "unnamed"
-        raise ValueError(
-            f"Model: an adapter ({names}) is applied to the loaded model. "
-            f"Remove it (Model tab, LoRA(s): none, Apply LoRAs) or reload the model, then start again."
-        )
-
-
-def _forget_old_adapter(model: Any) -> None:
-    """Drop a ``peft_config`` without layers, which would make peft believe in a second adapter; `borrowed` puts it back."""
-    refuse_adapter(model)
-    model.__dict__.pop("peft_config", None)
+# --- facts -------------------------------------------------------------------------------------------------------------------
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

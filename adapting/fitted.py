@@ -28,6 +28,10 @@ class Fitted:
         undo: gives the base weights back where the method changed them (:func:`train_utils.borrowed` does the rest); called once, however
             the run ended, before the borrowed model goes back.
         notes: sentences for the user: what was adjusted, what it costs.
+        choose: where a method looks at gradients before the first step of a new run: called once, on all ranks, when everything else is
+            set up. Takes what runs forward and backward over this rank's first batches with the loss times its argument, and whether the
+            computation is in float16; gives sentences for the user. None: there is nothing to choose.
+        save_result: writes the result for its user, where that differs from what a checkpoint must hold; else ``save`` does.
     """
 
     model: Any
@@ -35,3 +39,10 @@ class Fitted:
     save: Callable[[Path], None]
     undo: Callable[[], None] = _nothing
     notes: list[str] = field(default_factory=list)
+    save_result: Callable[[Path], None] | None = None
+    choose: Callable[[Callable[[float], None], bool], list[str]] | None = None
+
+    @property
+    def result(self) -> Callable[[Path], None]:
+        """What writes the result at the end of a run."""
+        return self.save_result or self.save

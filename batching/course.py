@@ -13,9 +13,13 @@ from dataclasses import dataclass
 MODES: dict[str, tuple[str, ...]] = {
     "shuffled": ("shuffled",),
     "length": ("length",),
+    "paired": ("paired",),
     "sequential": ("sequential",),
     "hybrid": ("length", "sequential"),
+    "hybrid two-stage": ("length", "paired", "sequential"),
 }
+# the settings of the first and the second transition: what their names and their labels begin with
+SWITCHES = {"switch": "Switch", "second": "Second switch"}
 # what a transition goes by -> how the form calls it
 TRIGGERS: dict[str, str] = {"epochs": "after epochs", "steps": "after optimizer steps", "loss": "training loss in a range"}
 # ranges of the smoothed training loss (nats per token) that let the first and the second transition happen
@@ -36,6 +40,7 @@ class Transition:
         minimum: epochs that the phase lasts at least, for ``by="loss"``.
         latest: epochs after which the next phase begins whatever the loss is; 0 = never. For ``by="loss"``.
         gradual: epochs over which the share of the next phase's batches grows from 0 to 1; 0 = all at once.
+        smoothing: optimizer steps over which the loss is averaged, for ``by="loss"``.
     """
 
     by: str = "epochs"
@@ -45,6 +50,7 @@ class Transition:
     minimum: float = MINIMUM_EPOCHS
     latest: float = 0.0
     gradual: float = 0.0
+    smoothing: int = SMOOTHING_STEPS
 
     def __post_init__(self) -> None:
         if self.by not in TRIGGERS:
@@ -76,11 +82,13 @@ class Course:
         phases: names in :data:`training_pro.batching.phases.PHASES`, in order; stage 0 is the first.
         transitions: one fewer.
         leave_out_overlaps: phases in original order leave out entries that only repeat text of others.
+        join_in_order: phases in original order join neighbours as far as they may; else they train single entries in order.
     """
 
     phases: tuple[str, ...] = ("shuffled",)
     transitions: tuple[Transition, ...] = ()
     leave_out_overlaps: bool = False
+    join_in_order: bool = True
 
     def __post_init__(self) -> None:
         if not self.phases or len(self.transitions) != len(self.phases) - 1:

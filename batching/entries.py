@@ -15,6 +15,9 @@ Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 # (first entry, number of entries from it on) -> tokens of them as one sample; None = they cannot be one
 JoinLength = Callable[[int, int], int | None]
+# (entry, number of entries before it in its group) -> tokens of the sample that trains the entry with those as unlabelled context;
+# None = too long, or joining is the way
+ContextLength = Callable[[int, int], int | None]
 
 
 class Entries:
@@ -28,6 +31,11 @@ class Entries:
         join_length: ``join_length(first, count)`` gives the tokens of entry ``first`` and the ``count - 1`` that follow it in its group as
             one sample, or None where that cannot be (too long, or no single rendering trains all of them). It must depend on nothing else.
             None = entries are never joined.
+        join_without_overlaps: the same for entries that are no overlaps, those that follow counted without overlaps; asked where a phase
+            leaves these out. None = what was left out separates.
+        context_length: ``context_length(entry, count)`` gives the tokens of the sample that trains ``entry`` and has the ``count`` entries
+            before it in its group as context, or None where that is too long or where joining is the way. More context is never shorter.
+            None = no entry ever has context.
 
     An entry that comes several times with the same group and place (a repeated data set) belongs to a copy of its group each time.
 
@@ -47,6 +55,8 @@ class Entries:
         place: Sequence[int] | Integers | None = None,
         overlap: Sequence[bool] | Flags | None = None,
         join_length: JoinLength | None = None,
+        join_without_overlaps: JoinLength | None = None,
+        context_length: ContextLength | None = None,
     ) -> None:
         self.lengths: Integers = np.asarray(lengths, dtype=np.int64)
         num = len(self.lengths)
@@ -54,6 +64,8 @@ class Entries:
             raise ValueError("Data set: there are no samples to make batches of. Check the data.")
         self.overlap: Flags = np.zeros(num, dtype=bool) if overlap is None else np.asarray(overlap, dtype=bool)
         self.join_length = join_length
+        self.join_without_overlaps = join_without_overlaps
+        self.context_length = context_length
         everyone = np.arange(num, dtype=np.int64)
         if group is None:
             self.original, self.chain, self._run = everyone, everyone, everyone
@@ -68,7 +80,17 @@ class Entries:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def neighbours(self, ranks: Integers, left_out: Flags | None) -> Flags:
+    @property
+    def can_join(self) -> bool:
+        """Whether neighbours may become one sample, or context of each other."""
+        return self.join_length is not None or self.context_length is not None
+
+    def before(self, entry: int, count: int) -> tuple[int, ...]:
+        """The ``count`` entries before one in original order."""
+        place = int(self.rank[entry])
+        return tuple(self.original[place - count : place].tolist())
+
+    def neighbours(self, ranks: Integers, left_out: Flags | None = None) -> Flags:
         """Which of some places in original order continue the one before.
 
         Args:

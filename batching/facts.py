@@ -30,11 +30,14 @@ class PlanRow:
         num_batches: over all ranks.
         num_new_batches: those of ``phase``, not of ``before``.
         num_entries: entries that are trained.
-        num_units: samples that they are joined into.
-        tokens: of these samples.
-        padded_tokens: of the batches, each padded to its longest sample.
+        num_units: samples that they become.
+        num_joined: entries that are trained together with another one, or with others before them as context.
+        num_rows: packs; without packing samples.
+        tokens: of these samples, context included.
+        padded_tokens: of the batches, each padded to its longest row.
         begin: epochs done at the begin.
         end: epochs done at the end.
+        capacity: tokens that a pack can hold; 0 = nothing is packed.
     """
 
     epoch: int
@@ -46,10 +49,23 @@ class PlanRow:
     num_new_batches: int
     num_entries: int
     num_units: int
+    num_joined: int
+    num_rows: int
     tokens: int
     padded_tokens: int
     begin: float
     end: float
+    capacity: int = 0
+
+    @property
+    def joined_share(self) -> float:
+        """Entries that are not trained alone, over all entries."""
+        return self.num_joined / self.num_entries if self.num_entries else 0.0
+
+    @property
+    def fill(self) -> float | None:
+        """Share of the packs that holds tokens; None if nothing is packed."""
+        return self.tokens / (self.num_rows * self.capacity) if self.num_rows and self.capacity else None
 
     @property
     def padding_share(self) -> float:
@@ -57,23 +73,31 @@ class PlanRow:
         return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
 
 
-def plan_rows(plan: RunPlan, parts: Parts) -> list[PlanRow]:
-    """One row for each segment of a plan."""
+def plan_rows(plan: RunPlan, parts: Parts, capacity: int = 0) -> list[PlanRow]:
+    """One row for each segment of a plan that is planned, not past.
+
+    Args:
+        plan: of the run.
+        parts: the batches of an epoch.
+        capacity: see :class:`PlanRow`.
+    """
     rows = []
     whole: dict[str, PlanRow] = {}
     for segment in plan.segments:
+        if segment.is_past:
+            continue
         is_whole = segment.end - segment.begin == 1 and not segment.before
         if is_whole and segment.phase in whole:
             row = whole[segment.phase]
             rows.append(replace(row, epoch=segment.epoch, stage=segment.stage, begin=segment.begin, end=segment.end))
             continue
-        rows.append(_row(plan, segment, parts))
+        rows.append(_row(plan, segment, parts, capacity))
         if is_whole:
             whole[segment.phase] = rows[-1]
     return rows
 
 
-def _row(plan: RunPlan, segment: Segment, parts: Parts) -> PlanRow:
+def _row(plan: RunPlan, segment: Segment, parts: Parts, capacity: int) -> PlanRow:
     batches = next(made for begin, _, made in parts(segment.epoch) if begin == segment.position)
     num = segment.num_batches
     return PlanRow(
@@ -85,11 +109,14 @@ def _row(plan: RunPlan, segment: Segment, parts: Parts) -> PlanRow:
         num,
         int(batches.is_new[:num].sum()),
         len(batches.drawn(num)),
+        batches.num_units(num),
+        batches.rows.units.num_joined(batches.num_units(num)),
         int(batches.borders[num]),
         int(batches.tokens()[:num].sum()),
         int(batches.padded()[:num].sum()),
         segment.begin,
         segment.end,
+        capacity,
     )
 
 

@@ -1,6 +1,6 @@
 """Entries to the batches of a stretch: by one phase, or by two of which the second grows in ("gradual").
 
-How a mixture is made: groups drawn by seed become units of the new phase, as many as its share of the batches over the stretch asks for;
+How a mixture is made: groups drawn by seed become rows of the new phase, as many as its share of the batches over the stretch asks for;
 the others stay with the old phase; then both sequences of batches are dealt out so that the new one's share grows evenly::
 
     share   0 ........................ 1
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from .batches import Batches, Frame, Stretch
 from .cutting import fill_sizes
-from .entries import Entries, Flags, Integers
-from .phases import PHASES, BatchShape, Phase
-from .units import Generator, Units, choose_ranks, spans
+from .entries import Flags, Integers
+from .forming import Former
+from .phases import PHASES, BatchShape
+from .rows import Rows
+from .units import Generator, choose_ranks, spans
 
 SHARE_POINTS = 1000
 
 
 def make_batches(
-    entries: Entries,
+    former: Former,
     remaining: Integers,
     count: int,
     stretch: Stretch,
@@ -36,24 +38,30 @@ def make_batches(
     """Order a stretch.
 
     Args:
-        entries: all of the run.
-        remaining: those of the epoch that were not drawn yet, rising.
+        former: makes rows of all the run's entries.
+        remaining: entries of the epoch that were not drawn yet, rising.
         count: how many of them this epoch still trains.
         stretch: its phase, or two.
         frame: sizes that are the same for the whole run.
         rng: decides everything that is drawn.
-        longest_first: let the longest units come first, where a phase groups by length.
+        longest_first: let the longest rows come first, where a phase groups by length.
     """
     count = max(0, min(count, len(remaining)))
     share = mean_share(stretch)
     if 0.0 < share < 1.0:
+        entries = former.entries
         chosen = entries.original[choose_ranks(entries, remaining, count, rng)]
-        return _Mixture(entries, stretch, frame, rng).batches(chosen, share)
-    phase = PHASES[stretch.phase if share >= 1.0 else stretch.before]
-    units = phase.form(entries, remaining, count, rng, frame.leave_out_overlaps)
-    sizes = frame.cut(len(units))
-    order = phase.arrange(units.tokens, BatchShape(sizes, frame.world_size, longest_first), rng)
-    return Batches(units.take(order), sizes, np.full(len(sizes), share >= 1.0))
+        return _Mixture(former, stretch, frame, rng).batches(chosen, share)
+    name = stretch.phase if share >= 1.0 else stretch.before
+    rows = former.rows(name, remaining, count, rng)
+    sizes = frame.cut(len(rows))
+    arranged = _arranged(rows, name, BatchShape(sizes, frame.world_size, longest_first), rng)
+    return Batches(arranged, sizes, np.full(len(sizes), share >= 1.0), former.entries)
+
+
+def _arranged(rows: Rows, name: str, shape: BatchShape, rng: Generator) -> Rows:
+    phase = PHASES[name]
+    return rows if phase.is_ordered else rows.take(phase.arrange(rows.tokens, shape._replace(tied=rows.tied), rng))
 
 
 def mean_share(stretch: Stretch) -> float:
@@ -66,8 +74,8 @@ def mean_share(stretch: Stretch) -> float:
 class _Mixture:
     """Two phases in one stretch."""
 
-    def __init__(self, entries: Entries, stretch: Stretch, frame: Frame, rng: Generator) -> None:
-        self._entries = entries
+    def __init__(self, former: Former, stretch: Stretch, frame: Frame, rng: Generator) -> None:
+        self._former = former
         self._stretch = stretch
         self._frame = frame
         self._rng = rng
@@ -75,33 +83,37 @@ class _Mixture:
     def batches(self, chosen: Integers, share: float) -> Batches:
         """Batches of the chosen entries (in original order)."""
         frame = self._frame
-        new = self._new_units(chosen, share)
-        old = self._form(PHASES[self._stretch.before], chosen[~np.isin(chosen, new.entries)])
+        new = self._new_rows(chosen, share)
+        old = self._form(self._stretch.before, chosen[~np.isin(chosen, new.units.entries)])
         num_batches = len(frame.cut(len(new) + len(old)))
         new_sizes = np.full(len(new) // frame.batch_size, frame.batch_size, dtype=np.int64)
         old_sizes = fill_sizes(len(old), num_batches - len(new_sizes), frame.batch_size, frame.window)
-        units = self._arranged(old, old_sizes, self._stretch.before).joined_with(
-            self._arranged(new, new_sizes, self._stretch.phase)
+        rows = _arranged(old, self._stretch.before, BatchShape(old_sizes), self._rng).joined_with(
+            _arranged(new, self._stretch.phase, BatchShape(new_sizes), self._rng)
         )
         # the old phase's are dealt out: where it has no share any more, none of them may come
         old_shares = 1 - self._stretch.share_at((np.arange(num_batches) + 0.5) / max(1, num_batches))
-        return _dealt(units, old_sizes, new_sizes, ~deal(old_shares, len(old_sizes)))
+        is_new = ~deal(old_shares, len(old_sizes))
+        return _dealt(Batches(rows, np.concatenate((old_sizes, new_sizes)), is_new, self._former.entries), len(old_sizes))
 
-    def _new_units(self, chosen: Integers, share: float) -> Units:
-        """Units of the new phase for its share of the batches; only as many as fill whole batches."""
-        phase = PHASES[self._stretch.phase]
-        per_entry = len(self._form(phase, chosen)) / max(1, len(chosen)) if phase.joins else 1.0
-        # so that new batches are `share` of all: x entries make x * per_entry units, the others one each
-        wanted = round(share * len(chosen) / (per_entry * (1 - share) + share))
-        picked = self._entries.original[choose_ranks(self._entries, np.sort(chosen), wanted, self._rng)]
-        units = self._form(phase, picked)
-        return units.take(np.arange(len(units) // self._frame.batch_size * self._frame.batch_size))
+    def _new_rows(self, chosen: Integers, share: float) -> Rows:
+        """Rows of the new phase for its share of the batches; only as many as fill whole batches."""
+        entries = self._former.entries
+        new, old = (self._per_entry(name, chosen) for name in (self._stretch.phase, self._stretch.before))
+        # so that new batches are `share` of all: x entries make x * new rows, the others old rows each
+        wanted = round(share * len(chosen) * old / (new * (1 - share) + share * old)) if len(chosen) else 0
+        picked = entries.original[choose_ranks(entries, np.sort(chosen), wanted, self._rng)]
+        rows = self._form(self._stretch.phase, picked)
+        return rows.take(np.arange(len(rows) // self._frame.batch_size * self._frame.batch_size))
 
-    def _form(self, phase: Phase, chosen: Integers) -> Units:
-        return phase.form(self._entries, np.sort(chosen), len(chosen), self._rng, self._frame.leave_out_overlaps)
+    def _per_entry(self, name: str, chosen: Integers) -> float:
+        """Rows of a phase for each entry."""
+        if not len(chosen) or not (self._former.how.packing or (PHASES[name].joins and self._former.entries.can_join)):
+            return 1.0
+        return len(self._form(name, chosen)) / len(chosen)
 
-    def _arranged(self, units: Units, sizes: Integers, name: str) -> Units:
-        return units.take(PHASES[name].arrange(units.tokens, BatchShape(sizes), self._rng))
+    def _form(self, name: str, chosen: Integers) -> Rows:
+        return self._former.rows(name, np.sort(chosen), len(chosen), self._rng)
 
 
 def deal(shares: NDArray[np.float64], num: int) -> Flags:
@@ -123,12 +135,10 @@ def deal(shares: NDArray[np.float64], num: int) -> Flags:
     return flags
 
 
-def _dealt(units: Units, old_sizes: Integers, new_sizes: Integers, is_new: Flags) -> Batches:
-    """Batches of units that stand old ones first, then new ones."""
-    sizes = np.empty(len(is_new), dtype=np.int64)
-    starts = np.empty(len(is_new), dtype=np.int64)
-    both = np.concatenate((old_sizes, new_sizes))
-    begins = np.cumsum(both) - both
-    for flag, part in ((False, slice(0, len(old_sizes))), (True, slice(len(old_sizes), None))):
-        sizes[is_new == flag], starts[is_new == flag] = both[part], begins[part]
-    return Batches(units.take(spans(starts, sizes)), sizes, is_new)
+def _dealt(made: Batches, num_old: int) -> Batches:
+    """Batches whose sizes and rows stand old ones first, then new ones, in the places that ``is_new`` gives them."""
+    begins = np.cumsum(made.sizes) - made.sizes
+    sizes, starts = np.empty_like(made.sizes), np.empty_like(made.sizes)
+    for flag, part in ((False, slice(0, num_old)), (True, slice(num_old, None))):
+        sizes[made.is_new == flag], starts[made.is_new == flag] = made.sizes[part], begins[part]
+    return Batches(made.rows.take(spans(starts, sizes)), sizes, made.is_new, made.known)

@@ -2,7 +2,7 @@
 
 Guarantee: a pure function of (entries, frame, seed, epoch, stretches): a stretch orders only what the stretches before it have not drawn.
 Price: memory for the stretches of an epoch or two; counting the batches of an epoch without a switch costs nothing but where entries are
-joined, and then once.
+joined or packed, and then once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 
 from .batches import Batches, Frame, Stretch
 from .cutting import count_batches
-from .entries import Entries, Integers
+from .entries import Integers
+from .forming import Former
 from .making import make_batches
-from .phases import PHASES
 
 KEPT_STRETCHES = 3
 
@@ -26,18 +26,18 @@ class Orders:
     """Batches of the stretches of epochs.
 
     Args:
-        entries: what is trained.
+        former: makes rows of what is trained.
         frame: sizes of batches and windows.
         seed: decides every order, together with the epoch and the place of the stretch.
     """
 
-    def __init__(self, entries: Entries, frame: Frame, seed: int) -> None:
-        self.entries = entries
+    def __init__(self, former: Former, frame: Frame, seed: int) -> None:
+        self.former = former
+        self.entries = former.entries
         self.frame = frame
         self.seed = seed
         self._kept: OrderedDict[tuple[int, Stretches], Batches] = OrderedDict()
         self._counts: dict[tuple[int, Stretches], int] = {}
-        self._joined: dict[str, int] = {}
 
     def batches(self, epoch: int, stretches: Stretches) -> Batches:
         """Batches of the last of an epoch's stretches, as if it went on to the epoch's end."""
@@ -62,26 +62,12 @@ class Orders:
     def _quick_count(self, stretches: Stretches) -> int | None:
         """Where the generator has no say in it."""
         stretch = stretches[0]
-        num_units = part_of(len(self.entries), stretch.size)
-        if any(self._changes_number(name) for name in (stretch.phase, stretch.before) if name):
+        num_rows = part_of(len(self.entries), stretch.size)
+        if any(self.former.changes_number(name) for name in (stretch.phase, stretch.before) if name):
             if stretch.before or stretch.size < 1:
                 return None
-            num_units = self._joined_units(stretch.phase)
-        return count_batches(num_units, self.frame.batch_size, self.frame.window)
-
-    def _changes_number(self, name: str) -> bool:
-        """Whether a phase may have fewer units than entries."""
-        phase, entries = PHASES[name], self.entries
-        leaves_out = phase.is_ordered and self.frame.leave_out_overlaps and bool(entries.overlap.any())
-        return leaves_out or (phase.joins and entries.join_length is not None)
-
-    def _joined_units(self, name: str) -> int:
-        """Units of a whole epoch of a phase that may join entries or leave some out; they are the same each epoch."""
-        if name not in self._joined:
-            everyone, rng = np.arange(len(self.entries)), np.random.default_rng(0)
-            units = PHASES[name].form(self.entries, everyone, len(everyone), rng, self.frame.leave_out_overlaps)
-            self._joined[name] = len(units)
-        return self._joined[name]
+            num_rows = len(self.former.whole(stretch.phase))
+        return count_batches(num_rows, self.frame.batch_size, self.frame.window)
 
     def _make(self, epoch: int, stretches: Stretches) -> Batches:
         position, size = stretches[-1].position, stretches[-1].size
@@ -89,7 +75,7 @@ class Orders:
         # a phase that begins with an epoch has the order it would have in a run of that phase alone
         place = [self.seed, epoch, position] if position else [self.seed, epoch]
         return make_batches(
-            self.entries,
+            self.former,
             remaining,
             part_of(len(self.entries), size) - num_drawn,
             stretches[-1],

@@ -27,6 +27,7 @@ class Segment:
         begin: progress at its begin, in epochs.
         end: progress at its end, in epochs.
         before: phase that fades out meanwhile; "" = none.
+        is_past: it was trained in another order that is not known here (see :class:`Past`).
     """
 
     epoch: int
@@ -37,6 +38,26 @@ class Segment:
     begin: float
     end: float
     before: str = ""
+    is_past: bool = False
+
+
+@dataclass(frozen=True)
+class Past:
+    """Where a run stood when it was continued with another order: other data, seed, or sizes of steps.
+
+    Attributes:
+        steps: optimizer steps that were done.
+        epochs: progress then.
+        stage: number of the phase.
+        stage_begin: progress when that phase began.
+        stage_step: optimizer steps done when it began.
+    """
+
+    steps: int
+    epochs: float
+    stage: int = 0
+    stage_begin: float = 0.0
+    stage_step: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .batches import Stretch
 from .course import Course
 from .journal import Switch
 from .orders import Orders, Stretches
-from .plan import RunPlan, Segment
+from .plan import Past, RunPlan, Segment
 
 HAIR = 1e-9  # of an epoch
 
@@ -52,13 +52,15 @@ class Planner:
         orders: the entries, in their orders.
         course: phases and transitions.
         num_epochs: epochs; the last may be a part.
+        past: where the run begins, if it continues one of another order: the rest of that epoch is a part of one.
     """
 
-    def __init__(self, orders: Orders, course: Course, num_epochs: float) -> None:
+    def __init__(self, orders: Orders, course: Course, num_epochs: float, past: Past | None = None) -> None:
         self._orders = orders
         self._course = course
         self._sizes = epoch_sizes(num_epochs)
         self._window = orders.frame.window
+        self._past = past or Past(0, 0.0)
 
     def plan(self, journal: list[Switch], history: int = 0, *, earliest: bool = False) -> tuple[RunPlan, tuple[Stretches, ...]]:
         """The run.
@@ -72,11 +74,11 @@ class Planner:
             The plan, and the stretches of each epoch.
         """
         facts = sorted(journal, key=lambda switch: switch.place)
-        walk = _Walk()
-        steps, stretches = [], []
-        for epoch in range(len(self._sizes)):
-            first = walk.step
-            stretches.append(self._walk_epoch(walk, epoch, facts, history, earliest))
+        walk, steps = self._after_past()
+        stretches: list[Stretches] = [()] * len(steps)
+        for epoch in range(len(steps), len(self._sizes)):
+            first = sum(steps)
+            stretches.append(self._walk_epoch(walk, epoch, (walk.step - first) * self._window, facts, history, earliest))
             steps.append(walk.step - first)
         frame = self._orders.frame
         accumulation = frame.window // frame.world_size
@@ -93,11 +95,31 @@ class Planner:
         )
         return plan, tuple(stretches)
 
-    def _walk_epoch(self, walk: _Walk, epoch: int, facts: list[Switch], history: int, earliest: bool) -> Stretches:
+    def _after_past(self) -> tuple[_Walk, list[int]]:
+        """Where the plan begins, and the steps of the epochs that were over by then (as if all steps had been alike)."""
+        past, walk = self._past, _Walk()
+        if not past.steps:
+            return walk, []
+        phase = self._course.phases[past.stage]
+        walk.stage, walk.stage_begin, walk.stage_step = past.stage, past.stage_begin, past.stage_step
+        walk.step, walk.progress = past.steps, past.epochs
+        walk.segments.append(Segment(0, 0, past.steps * self._window, phase, past.stage, 0.0, past.epochs, is_past=True))
+        num_over = next(
+            (epoch for epoch in range(len(self._sizes)) if self._end_of(epoch) > past.epochs + HAIR), len(self._sizes)
+        )
+        ends = [round(past.steps * min(1.0, self._end_of(epoch) / past.epochs)) for epoch in range(num_over)]
+        if num_over and (num_over == len(self._sizes) or past.epochs - self._end_of(num_over - 1) < HAIR):
+            ends[-1] = past.steps
+        return walk, [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+    def _end_of(self, epoch: int) -> float:
+        return sum(self._sizes[: epoch + 1])
+
+    def _walk_epoch(self, walk: _Walk, epoch: int, position: int, facts: list[Switch], history: int, earliest: bool) -> Stretches:
         begin = sum(self._sizes[:epoch])
         walk.progress = max(walk.progress, begin)
+        done = max(0.0, self._past.epochs - begin)  # of the first epoch after the past
         stretches: Stretches = ()
-        position = 0
         while True:
             here = [fact for fact in facts if fact.place == (epoch, position)]
             for fact in here:
@@ -106,7 +128,7 @@ class Planner:
             later = [fact for fact in facts if fact.epoch == epoch and fact.position > position]
             size = next((fact.epoch_size for fact in later if fact.epoch_size is not None), self._sizes[epoch])
             end = max(begin + size, walk.progress)
-            stretches = (*stretches, self._stretch(walk, position, size, end))
+            stretches = (*stretches, self._stretch(walk, position, size - done, end))
             num_steps = self._orders.count(epoch, stretches) // self._window
             taken = min(
                 num_steps,

@@ -1,36 +1,37 @@
-"""Entries to units: single ones, pairs, or joined as far as they may be. A unit is one sample of a batch.
+"""Units: a unit is one sample of a batch. An entry, neighbours that are joined into one, or an entry with those before it as context.
 
-Guarantee: each chosen entry stands in exactly one unit; a unit holds neighbours of one group, in order, and only such as
-``join_length`` can join. Price: where entries are joined, one call of ``join_length`` per entry.
+Guarantee: each chosen entry is trained in exactly one unit. Price: see :mod:`.joining`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .entries import Entries, Flags, Integers
 
 Generator = np.random.Generator
-# (entries, remaining, count, generator, leave out overlaps) -> units of `count` of the remaining entries
-Form = Callable[[Entries, Integers, int, Generator, bool], "Units"]
 
 
 @dataclass(frozen=True)
 class Units:
-    """Tuples of entries.
+    """Samples, by the entries that they train.
 
     Attributes:
         entries: those of all units behind each other, shape (entries,).
-        borders: unit u holds ``entries[borders[u] : borders[u + 1]]``, shape (units + 1,).
+        borders: unit u trains ``entries[borders[u] : borders[u + 1]]``, shape (units + 1,).
         tokens: of each unit as a sample, shape (units,).
+        contexts: entries before each unit that it has as unlabelled context, shape (units,); None = no unit has any. A unit with context
+            belongs behind the unit before it.
     """
 
     entries: Integers
     borders: Integers
     tokens: Integers
+    contexts: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -40,21 +41,54 @@ class Units:
         """Whether no unit has more than one entry."""
         return len(self.entries) == len(self.tokens)
 
+    @property
+    def are_plain(self) -> bool:
+        """Whether every unit is an entry and nothing more."""
+        return self.are_single and self.contexts is None
+
+    @property
+    def tied(self) -> Flags | None:
+        """Units that belong behind the one before, shape (units,); None = none does."""
+        return None if self.contexts is None else self.contexts > 0
+
+    def num_joined(self, num_units: int) -> int:
+        """Entries of the first units that are not alone: joined with others, or with others as context."""
+        sizes = np.diff(self.borders[: num_units + 1])
+        joined = int(sizes[sizes > 1].sum())
+        return joined if self.contexts is None else joined + int((self.contexts[:num_units] > 0).sum())
+
     def take(self, order: Integers) -> Units:
         """Some units, in another order."""
+        contexts = None if self.contexts is None else self.contexts[order]
         if self.are_single:
-            return Units(self.entries[order], np.arange(len(order) + 1), self.tokens[order])
+            return Units(self.entries[order], np.arange(len(order) + 1), self.tokens[order], contexts)
         sizes = np.diff(self.borders)[order]
         borders = np.concatenate(([0], np.cumsum(sizes)))
-        return Units(self.entries[spans(self.borders[:-1][order], sizes)], borders, self.tokens[order])
+        return Units(self.entries[spans(self.borders[:-1][order], sizes)], borders, self.tokens[order], contexts)
 
     def joined_with(self, other: Units) -> Units:
         """These and then the other's."""
+        both = [np.zeros(len(one), dtype=np.int64) if one.contexts is None else one.contexts for one in (self, other)]
         return Units(
             np.concatenate((self.entries, other.entries)),
             np.concatenate((self.borders, other.borders[1:] + self.borders[-1])),
             np.concatenate((self.tokens, other.tokens)),
+            np.concatenate(both) if self.contexts is not None or other.contexts is not None else None,
         )
+
+    def items(self, start: int, end: int, known: Entries) -> Iterator[Any]:
+        """What the data set takes for each of some units: a number, a tuple of numbers, or ("context", numbers, number)."""
+        if self.are_plain:
+            yield from self.entries[start:end].tolist()
+            return
+        borders = self.borders[start : end + 1].tolist()
+        contexts = [0] * (end - start) if self.contexts is None else self.contexts[start:end].tolist()
+        for begin, stop, count in zip(borders, borders[1:], contexts, strict=False):
+            part = self.entries[begin:stop].tolist()
+            if count:
+                yield ("context", known.before(part[0], count), part[0])
+            else:
+                yield part[0] if len(part) == 1 else tuple(part)
 
 
 def spans(starts: Integers, sizes: Integers) -> Integers:
@@ -67,25 +101,6 @@ def spans(starts: Integers, sizes: Integers) -> Integers:
 def singles(entries: Entries, chosen: Integers) -> Units:
     """Every entry a unit."""
     return Units(chosen, np.arange(len(chosen) + 1), entries.lengths[chosen])
-
-
-def shuffled_singles(entries: Entries, remaining: Integers, count: int, rng: Generator, leave_out: bool) -> Units:
-    """Single entries in an order of their own."""
-    return singles(entries, remaining[rng.permutation(len(remaining))[:count]])
-
-
-def shuffled_pairs(entries: Entries, remaining: Integers, count: int, rng: Generator, leave_out: bool) -> Units:
-    """Two neighbours each, left-over ones single; shuffled."""
-    units = _join(entries, choose_ranks(entries, remaining, count, rng), 2, None)
-    return units.take(rng.permutation(len(units)))
-
-
-def ordered_runs(entries: Entries, remaining: Integers, count: int, rng: Generator, leave_out: bool) -> Units:
-    """As many neighbours each as can be joined, in original order; without ``join_length`` single entries in original order."""
-    left_out = entries.overlap if leave_out and not entries.overlap.all() else None
-    if left_out is not None:
-        remaining = remaining[~left_out[remaining]]
-    return _join(entries, choose_ranks(entries, remaining, count, rng), len(entries), left_out)
 
 
 def choose_ranks(entries: Entries, remaining: Integers, count: int, rng: Generator) -> Integers:
@@ -103,27 +118,3 @@ def choose_ranks(entries: Entries, remaining: Integers, count: int, rng: Generat
     before = np.cumsum(sizes[drawn]) - sizes[drawn]
     taken = np.clip(count - before, 0, sizes[drawn])
     return ranks[np.sort(spans(starts[drawn], taken))]
-
-
-def _join(entries: Entries, ranks: Integers, most: int, left_out: Flags | None) -> Units:
-    """Neighbours joined greedily, up to ``most`` entries a unit."""
-    chosen = entries.original[ranks]
-    if entries.join_length is None:
-        return singles(entries, chosen)
-    follows = entries.neighbours(ranks, left_out).tolist()
-    numbers = chosen.tolist()
-    lengths = entries.lengths[chosen].tolist()
-    join_length, num = entries.join_length, len(numbers)
-    borders, tokens = [0], []
-    start = 0
-    while start < num:
-        length, end = lengths[start], start + 1
-        while end < num and follows[end] and end - start < most:
-            joined = join_length(numbers[start], end - start + 1)
-            if joined is None:
-                break
-            length, end = joined, end + 1
-        borders.append(end)
-        tokens.append(length)
-        start = end
-    return Units(chosen, np.asarray(borders, dtype=np.int64), np.asarray(tokens, dtype=np.int64))

@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..batching.course import MODES, SWITCHES
 from ..custom_scheduler import RAMP_DOWN
 from ..data.origins import HOW_TO_WRITE, OriginError, parse_origin
+from ..data.packing import NEEDS_VECTORS
 from ..slicing.cuts import CutError, make_cuts
-from ..train_utils import CHAT_TEMPLATES
+from ..train_utils import ADAPTER_FILES, CHAT_TEMPLATES, METHODS, OPTIMIZERS
 from .field import SettingInfo
 from .problems import Problem
 
 if TYPE_CHECKING:
     from .model import RunConfig
 
+CONSTANT = ("constant", "constant_with_warmup")
 _HIDDEN_ENDINGS = (".txt", "-np", ".pt", ".json")
 _WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))}
 
@@ -73,8 +76,7 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
     wrong_name = name_problem(config.adapter.name)
     if wrong_name:
         yield problem("adapter.name", *wrong_name)
-    if not config.adapter.targets:
-        yield problem("adapter.targets", "No module would be trained.", "Choose all-linear.")
+    yield from _adapter_checks(config, problem)
     data = config.data
     if not data.dataset and not data.text_file and not data.more_datasets:
         yield problem("data.dataset", "There is nothing to train on.", "Choose a Data set or a Text file.")
@@ -93,6 +95,9 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
         yield problem("data.eval_share", "There is an Evaluation data set as well.", "Set this to 0 or remove the file.")
     if config.training.schedule == RAMP_DOWN and not config.training.lr_trigger_loss:
         yield problem("training.lr_trigger_loss", f"{RAMP_DOWN} waits for a loss.", "Write for example 1.5.")
+    if OPTIMIZERS[config.training.optimizer].averages and config.training.schedule not in CONSTANT:
+        message = f"{config.training.optimizer} averages its weights instead of lowering the rate, and wants a constant one."
+        yield problem("training.schedule", message, "Choose constant_with_warmup, or another Optimizer.")
     yield from _batching_checks(config, problem)
     yield from _text_checks(config, problem)
     yield from _folder_checks(config, problem)
@@ -114,20 +119,44 @@ def without_effect(config: RunConfig, infos: dict[str, SettingInfo]) -> list[str
     return sentences
 
 
+def _adapter_checks(config: RunConfig, problem: Callable[[str, str, str], Problem]) -> Iterator[Problem]:
+    """Settings of the method that exclude each other, or point nowhere; what the model must say is for Check."""
+    adapter = config.adapter
+    if METHODS[adapter.method].uses_targets and not adapter.targets:
+        yield problem("adapter.targets", "No module would be trained.", "Choose all-linear.")
+    if 0 < adapter.last_layer < adapter.first_layer:
+        remedy = f"Set it to {adapter.last_layer} (Layers to) or less, or Layers to to 0."
+        yield problem("adapter.first_layer", "The range begins behind its end.", remedy)
+    if (
+        adapter.method in ("lora", "dora")
+        and adapter.lora_plus not in (0, 1)
+        and OPTIMIZERS[config.training.optimizer].finds_rate
+    ):
+        remedy = "Set it to 0, or choose adamw_torch under Optimizer."
+        yield problem("adapter.lora_plus", f"{config.training.optimizer} takes one rate for all weights.", remedy)
+    for name in adapter.merge_first:
+        place = Path(config.run.adapters_dir).expanduser() / name
+        if not _exists(str(place / ADAPTER_FILES[1])) and not _exists(f"{name}/{ADAPTER_FILES[1]}"):
+            message = f"{name!r} is neither the name nor the folder of an adapter."
+            yield problem("adapter.merge_first", message, f"Looked for {_place(str(place))} and {_place(name)}.")
+
+
 def _batching_checks(config: RunConfig, problem: Callable[[str, str, str], Problem]) -> Iterator[Problem]:
     """Settings of the phases that exclude each other."""
     batching = config.batching
-    if batching.mode in ("sequential", "hybrid") and batching.packing not in ("none", "ordered"):
-        remedy = "Choose ordered or none, or another Batching mode."
-        yield problem("batching.packing", f"Its packs have no order that {batching.mode} batching could keep.", remedy)
-    if batching.mode != "hybrid" or batching.switch_by != "loss":
-        return
-    if batching.switch_loss_low > batching.switch_loss_high:
-        remedy = f"Set it to {batching.switch_loss_high:g} (Switch at loss, to) or less."
-        yield problem("batching.switch_loss_low", "The range ends below its begin.", remedy)
-    if 0 < batching.switch_latest < batching.switch_minimum:
-        remedy = f"Set it to {batching.switch_minimum:g} (Switch at the earliest) or more, or to 0."
-        yield problem("batching.switch_latest", "The latest switch is before the earliest.", remedy)
+    if batching.mode != "shuffled" and batching.packing in NEEDS_VECTORS:
+        remedy = "Choose best_fit, ordered or none, or Batching mode shuffled."
+        yield problem("batching.packing", f"It packs by content, Batching mode {batching.mode!r} by length or order.", remedy)
+    for prefix, label in list(SWITCHES.items())[: len(MODES[batching.mode]) - 1]:
+        by, low, high, minimum, latest = (
+            getattr(batching, f"{prefix}_{name}") for name in ("by", "loss_low", "loss_high", "minimum", "latest")
+        )
+        if by == "loss" and low > high:
+            remedy = f"Set it to {high:g} ({label} at loss, to) or less."
+            yield problem(f"batching.{prefix}_loss_low", "The range ends below its begin.", remedy)
+        if by == "loss" and 0 < latest < minimum:
+            remedy = f"Set it to {minimum:g} ({label} at the earliest) or more, or to 0."
+            yield problem(f"batching.{prefix}_latest", "The latest switch is before the earliest.", remedy)
 
 
 def _text_checks(config: RunConfig, problem: Callable[[str, str, str], Problem]) -> Iterator[Problem]:
@@ -139,6 +168,10 @@ def _text_checks(config: RunConfig, problem: Callable[[str, str, str], Problem])
         yield problem("data.hard_cut", f"{error.reason}.", f"{error.remedy[:1].upper()}{error.remedy[1:]}")
     if data.dementor and data.overlap:
         yield problem("data.overlap", "With DEMENTOR every block overlaps already.", "Set this to 0 or switch DEMENTOR off.")
+    if data.block_tokens > data.cutoff:
+        yield problem(
+            "data.block_tokens", "A block cannot be longer than a sample.", f"Set it to {data.cutoff} or less, or to 0."
+        )
     if data.min_tokens >= data.cutoff:
         remedy = f"Set this below the Maximum context length (Cutoff) of {data.cutoff}."
         yield problem("data.min_tokens", "All blocks would be left out.", remedy)

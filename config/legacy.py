@@ -41,7 +41,7 @@ _SIMPLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "training_projection": ("adapter.targets", lambda name: [_PROJECTIONS.get(name, name)]),
 }
 # old name -> the switch without which it had no effect
-_ONLY_WITH = {"lora_RS_alpha": "lora_RS", "hybrid_data_ratio": "hybrid_training", "hybrid_text_ratio": "hybrid_training"}
+_ONLY_WITH = {"hybrid_data_ratio": "hybrid_training", "hybrid_text_ratio": "hybrid_training"}
 # old names that another rule reads, or that only drove the old form
 _HANDLED = {
     *("all_linear", *(f"{name}_en" for name in _WEBUI_TARGETS)),
@@ -56,7 +56,7 @@ _HANDLED = {
         "stride_length",
         "excess_length",
     ),
-    "precize_slicing_overlap",
+    *("precize_slicing_overlap", "lora_RS", "lora_RS_alpha", "lora_modulessave"),
 }
 
 
@@ -104,6 +104,12 @@ def _targets(data: dict[str, Any], put: Callable[[str, Any], None]) -> None:
         put("adapter.targets", ["all-linear"])
     elif any(f"{name}_en" in data for name in _WEBUI_TARGETS):
         put("adapter.targets", [name for name in _WEBUI_TARGETS if data.get(f"{name}_en")])
+    if data.get("lora_RS"):
+        put("adapter.rslora", True)
+        put("adapter.rslora_alpha", data.get("lora_RS_alpha", 16))
+    if data.get("lora_modulessave"):
+        put("adapter.train_head", True)
+        put("adapter.train_embeddings", True)
 
 
 def _accumulation(data: dict[str, Any], put: Callable[[str, Any], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import field_validator
 
 from ..data.chat_choice import TRAIN_ON
+from ..data.exchanges import ENTRIES
 from ..data.formats import SOURCES
 from ..data.mixing import MIX_UNITS, MIXES
 from ..data.origins import as_share
@@ -106,6 +107,23 @@ class DataSettings(Section):
         unit="tokens",
         ge=8,
         le=1_048_576,
+    )
+    entry: str = setting(
+        "auto",
+        "Sample of a conversation",
+        "conversation: each is one sample. exchange: each user turn with what follows up to the next one is a sample of its own, with the "
+        "system turn; batching joins them again. auto: exchange for batching modes that join neighbours, else conversation.",
+        choices=ENTRIES,
+        advanced=True,
+    )
+    block_tokens: int = setting(
+        0,
+        "Length of text blocks",
+        "Shorter blocks than the Cutoff allows, such as a quarter of it, give batching modes that join neighbours something to join; "
+        "0 = the Cutoff.",
+        unit="tokens",
+        ge=0,
+        advanced=True,
     )
     too_long: str = setting(
         "drop",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from ..batching.course import LOSS_RANGES, MINIMUM_EPOCHS, MODES, SMOOTHING_STEPS, TRIGGERS
-from ..custom_scheduler import NO_WARMUP, OPTIONS, RAMP_DOWN, SCHEDULES
 from ..data.embedding import EMBEDDINGS
 from ..data.packing import NEEDS_VECTORS, PACKERS
-from ..train_utils import OPTIMIZERS, PRECISIONS
+from ..train_utils import PRECISIONS
 from .field import Section, setting
+from .settings_pace import OptimizerSettings
 
 # what other settings must be for some to have an effect (see field.setting)
-_HYBRID = {"batching.mode": ("hybrid",)}
+_HYBRID = {"batching.mode": tuple(mode for mode, phases in MODES.items() if len(phases) > 1)}
 _BY_LOSS = {**_HYBRID, "batching.switch_by": ("loss",)}
+_TWO_STAGE = {"batching.mode": tuple(mode for mode, phases in MODES.items() if len(phases) > 2)}
+_SECOND_BY_LOSS = {**_TWO_STAGE, "batching.second_by": ("loss",)}
+_IN_ORDER = {"batching.mode": tuple(mode for mode, phases in MODES.items() if "sequential" in phases)}
 _RELATED = {"batching.packing": tuple(NEEDS_VECTORS)}
-_RAMP = {"training.schedule": (RAMP_DOWN,)}
 
 
 class BatchingSettings(Section):
@@ -37,13 +39,14 @@ class BatchingSettings(Section):
     mode: str = setting(
         "shuffled",
         "Batching mode",
-        "shuffled: a random order each epoch. length: samples of like length together, least padding. sequential: the order of the data, "
-        "conversation by conversation, text by text. hybrid: first length, then sequential; the settings below say when.",
+        "shuffled: a random order each epoch. length: samples of like length together, least padding. paired: two neighbours of a "
+        "conversation or text as one sample. sequential: the order of the data, as much of a conversation or text together as fits. "
+        "hybrid: first length, then sequential. hybrid two-stage: length, then paired, then sequential. The settings below say when.",
         choices=tuple(MODES),
     )
     switch_by: str = setting(
         "epochs",
-        "Switch to sequential by",
+        "Switch by",
         "Hybrid batching: what ends the phase by length. epochs or steps: after so many. loss: when the smoothed training loss comes into "
         "a range or falls below it.",
         choices=tuple(TRIGGERS),
@@ -122,18 +125,106 @@ class BatchingSettings(Section):
         advanced=True,
         only_if=_HYBRID,
     )
+    second_by: str = setting(
+        "epochs",
+        "Second switch by",
+        "Two-stage hybrid batching: what ends the paired phase, as under Switch by.",
+        choices=tuple(TRIGGERS),
+        only_if=_TWO_STAGE,
+    )
+    second_epochs: float = setting(
+        1.0,
+        "Second switch after epochs",
+        "Length of the paired phase, counted from its begin; parts are possible.",
+        unit="epochs",
+        gt=0,
+        le=10_000,
+        only_if={**_TWO_STAGE, "batching.second_by": ("epochs",)},
+    )
+    second_steps: int = setting(
+        100,
+        "Second switch after steps",
+        "Length of the paired phase, counted from its begin.",
+        unit="optimizer steps",
+        ge=1,
+        le=100_000_000,
+        only_if={**_TWO_STAGE, "batching.second_by": ("steps",)},
+    )
+    second_loss_low: float = setting(
+        LOSS_RANGES[1][0],
+        "Second switch at loss, from",
+        "Lower end of the range that ends the paired phase; below it counts too.",
+        ge=0,
+        le=100,
+        only_if=_SECOND_BY_LOSS,
+    )
+    second_loss_high: float = setting(
+        LOSS_RANGES[1][1],
+        "Second switch at loss, to",
+        "Upper end of the range that ends the paired phase.",
+        ge=0,
+        le=100,
+        only_if=_SECOND_BY_LOSS,
+    )
+    second_smoothing: int = setting(
+        SMOOTHING_STEPS,
+        "Smoothing of the second switch loss",
+        "Steps of the paired phase over which its loss is averaged, each weighted by its trained tokens.",
+        unit="optimizer steps",
+        ge=2,
+        le=10_000,
+        advanced=True,
+        only_if=_SECOND_BY_LOSS,
+    )
+    second_minimum: float = setting(
+        MINIMUM_EPOCHS,
+        "Second switch at the earliest",
+        "The paired phase lasts at least this long.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+        advanced=True,
+        only_if=_SECOND_BY_LOSS,
+    )
+    second_latest: float = setting(
+        2.0,
+        "Second switch at the latest",
+        "The paired phase lasts at most this long, whatever the loss is; 0 = it waits for the loss.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+        only_if=_SECOND_BY_LOSS,
+    )
+    second_gradual: float = setting(
+        0.0,
+        "Second switch gradually over",
+        "The share of sequential batches grows from 0 to 1 over so many epochs; 0 = at once.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+        advanced=True,
+        only_if=_TWO_STAGE,
+    )
+    sequential_joins: bool = setting(
+        True,
+        "Join in sequential",
+        "On: the sequential phase makes one sample of as many neighbours of a conversation or text as the cutoff takes. Off: single "
+        "entries in their order.",
+        only_if=_IN_ORDER,
+    )
     sequential_overlaps: bool = setting(
         True,
         "Overlap blocks in sequential",
         "Off: the sequential phase leaves out text blocks that only repeat what others hold too.",
         advanced=True,
-        only_if={"batching.mode": ("sequential", "hybrid")},
+        only_if=_IN_ORDER,
     )
     packing: str = setting(
         "none",
         "Packing",
         "Puts several samples into one row of the cutoff's length, so that every step trains as many tokens. best_fit: fullest packs; "
-        "ordered: keeps the order of the data; related: samples of related content. True Batch Size counts packs then: lower it.",
+        "ordered: keeps the order of the data; related: samples of related content. True Batch Size counts packs then: lower it. Batching "
+        "by length packs samples of like length together, sequential always keeps the order.",
         choices=tuple(PACKERS),
     )
     pack_attention: str = setting(
@@ -191,90 +282,9 @@ class BatchingSettings(Section):
     )
 
 
-class TrainingSettings(Section):
-    """How long and how fast the weights move."""
+class TrainingSettings(OptimizerSettings):
+    """How the weights move."""
 
-    epochs: float = setting(
-        3.0, "Epochs", "How often every sample is seen. Parts such as 1.5 are possible.", unit="epochs", gt=0, le=10_000
-    )
-    learning_rate: float = setting(
-        3e-4, "Learning Rate", "3e-4 is a good start for LoRA. 1e-2 is extremely high, 1e-6 extremely low.", gt=0, le=1
-    )
-    schedule: str = setting(
-        "FP_low_epoch_annealing", "LR Scheduler", "How the learning rate changes over the run.", choices=tuple(SCHEDULES)
-    )
-    warmup_steps: int = setting(
-        0,
-        "Warmup Steps",
-        f"The learning rate rises from 0 over this many steps. No effect with {', '.join(NO_WARMUP)}.",
-        unit="optimizer steps",
-        ge=0,
-        le=1_000_000,
-    )
-    warmup_share: float = setting(
-        0.0, "Warmup Ratio", "The same as a share of the run; counts if Warmup Steps is 0.", ge=0, le=0.9
-    )
-    lr_cycles: int = setting(
-        int(OPTIONS["lr_cycles"]),
-        "LR Cycles",
-        "For cosine_with_restarts: how many times the rate comes down; 1 = no restart.",
-        ge=1,
-        le=1000,
-        advanced=True,
-        only_if={"training.schedule": ("cosine_with_restarts",)},
-    )
-    lr_floor: float = setting(
-        OPTIONS["lr_floor"],
-        "LR Floor",
-        "For cosine_with_min_lr: the rate at the end, as a share of Learning Rate.",
-        ge=0,
-        le=1,
-        advanced=True,
-        only_if={"training.schedule": ("cosine_with_min_lr",)},
-    )
-    lr_power: float = setting(
-        OPTIONS["lr_power"],
-        "LR Power",
-        "For polynomial: 1 is a straight line, 2 falls early, 0.5 falls late.",
-        ge=0.1,
-        le=10,
-        advanced=True,
-        only_if={"training.schedule": ("polynomial",)},
-    )
-    lr_decay_share: float = setting(
-        OPTIONS["lr_decay_share"],
-        "LR Decay share",
-        "For warmup_stable_decay: the last part of the run, in which the rate comes down.",
-        ge=0,
-        le=1,
-        advanced=True,
-        only_if={"training.schedule": ("warmup_stable_decay",)},
-    )
-    lr_trigger_loss: float = setting(
-        0.0,
-        "Ramp-down at loss",
-        f"For {RAMP_DOWN}: the rate begins to come down when the smoothed training loss is at or under this.",
-        ge=0,
-        le=100,
-        advanced=True,
-        only_if=_RAMP,
-    )
-    lr_ramp_share: float = setting(
-        OPTIONS["lr_ramp_share"],
-        "LR Ramp share",
-        f"For {RAMP_DOWN}: how long the rate takes to come down, as a share of the run so far; then the run ends.",
-        ge=0.01,
-        le=10,
-        advanced=True,
-        only_if=_RAMP,
-    )
-    optimizer: str = setting(
-        "adamw_torch", "Optimizer", "adamw_torch is the safe choice.", choices=tuple(OPTIMIZERS), advanced=True
-    )
-    weight_decay: float = setting(0.0, "Weight decay", "Pulls weights towards 0; 0 = off.", ge=0, le=1, advanced=True)
-    max_grad_norm: float = setting(
-        1.0, "Gradient clipping", "Longest gradient that is let through; 0 = off.", ge=0, le=1000, advanced=True
-    )
     precision: str = setting(
         "auto",
         "Precision",
@@ -284,6 +294,24 @@ class TrainingSettings(Section):
     )
     gradient_checkpointing: bool = setting(
         False, "Use Gradient Checkpoint", "Less memory, about a quarter slower; the result is the same."
+    )
+    neftune_alpha: float = setting(
+        0.0,
+        "NEFTune noise",
+        "Noise on the embeddings while training, against parroting of small sets of instructions; 5 is usual, 0 = off. The shorter a "
+        "sample, the more.",
+        ge=0,
+        le=100,
+        advanced=True,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Label smoothing",
+        "Share of the target that all words have in equal parts, against over-confidence; 0.1 is usual, 0 = off. The loss that is shown "
+        "stays the plain one.",
+        ge=0,
+        le=0.9,
+        advanced=True,
     )
     seed: int = setting(42, "Seed", "The same seed gives the same run.", ge=0, le=2**31 - 1, advanced=True)
 
@@ -298,6 +326,16 @@ class CheckpointSettings(Section):
     keep_last: int = setting(3, "Keep checkpoints", "Older ones are deleted; 0 keeps all.", ge=0)
     eval_every_steps: int = setting(
         0, "Evaluate every n steps", "0: at the end of each epoch, if there is evaluation data.", unit="optimizer steps", ge=0
+    )
+    understanding_samples: int = setting(
+        64,
+        "Context understanding samples",
+        "Held-out replies on which is measured, with each evaluation, what the earlier conversation tells the model (context, order and "
+        "distance gain). More are more exact and take longer; 0 = off.",
+        unit="replies",
+        ge=0,
+        le=100_000,
+        advanced=True,
     )
     stop_at_loss: float = setting(
         0.0, "Stop at loss", "Stop when the smoothed training loss is at or under this; 0 = off.", ge=0, le=100

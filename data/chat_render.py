@@ -48,6 +48,7 @@ class Renderer:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self._prompts: dict[str, str] = {}
+        self._last_edges: tuple[Any, ...] = ()  # the question and its answer: asked again for the same text
 
     def official(self, messages: Sequence[Message], *, prompt: bool, tools: Tools) -> str:
         """What the tokenizer itself renders; raises TemplateError with the template's words."""
@@ -83,6 +84,14 @@ class Renderer:
 
         None where that cannot be proved with one rendering.
         """
+        if self._last_edges and self._last_edges[0] is messages and self._last_edges[1:3] == (text, tools):
+            known: tuple[list[int], str] | None = self._last_edges[3]
+            return known
+        found = self._edges(messages, text, tools)
+        self._last_edges = messages, text, tools, found
+        return found
+
+    def _edges(self, messages: Sequence[Message], text: str, tools: Tools) -> tuple[list[int], str] | None:
         compiled = self._compiled(tools) if messages and _is_plain(messages) else None
         if compiled is None or not is_one_loop(compiled, self.tokenizer.get_chat_template(tools=tools)):
             return None

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .chat import IGNORE
+from .items import Item, is_context, is_pack
+from .joins import COLUMNS, in_context, join, read_stored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Samples:
-    """Map-style data set of prepared samples, or of packs of them, that also knows fillers.
+    """Map-style data set of prepared samples, of packs of them, and of the items of :mod:`data.items`; it also knows fillers.
 
-    ``samples[i]`` is entry i; ``samples[-1 - i]`` is entry i with every label -100. An entry has ``input_ids``, ``labels`` and
-    ``lengths``, the tokens of each segment: positions begin anew and nothing is seen across.
+    ``samples[i]`` is entry i; ``samples[-1 - i]`` is entry i with every label -100; ``samples[item]`` is what the item says. An entry has
+    ``input_ids``, ``labels`` and ``lengths``, the tokens of each segment: positions begin anew and nothing is seen across.
 
     Args:
         dataset: prepared samples.
@@ -31,32 +33,53 @@ class Samples:
 
     def __init__(self, dataset: Any, packs: Sequence[Sequence[int]] | None = None, *, shared: bool = False) -> None:
         self._dataset = dataset.with_format("numpy", columns=["input_ids", "labels"])
+        self._stored = dataset.with_format("arrow") if set(COLUMNS) <= set(dataset.column_names) else None
         self._packs = packs
         self._shared = shared
 
     def __len__(self) -> int:
         return len(self._dataset if self._packs is None else self._packs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: Item) -> dict[str, Any]:
+        if isinstance(index, tuple):
+            return self._pack([self._made(part) for part in index[1]]) if is_pack(index) else self._whole(*self._made(index))
         entry = index if index >= 0 else -1 - index
-        sample = self._dataset[entry] if self._packs is None else self._pack(self._packs[entry])
-        sample = {**sample, "lengths": sample.get("lengths") or [len(sample["input_ids"])]}
+        if self._packs is None:
+            sample = self._whole(*self._single(entry))
+        else:
+            rows = self._dataset[[int(number) for number in self._packs[entry]]]
+            sample = self._pack(list(zip(rows["input_ids"], rows["labels"], strict=True)))
         if index < 0:
             sample["labels"] = sample["labels"] * 0 + IGNORE
         return sample
 
-    def _pack(self, indices: Sequence[int]) -> dict[str, Any]:
+    def _made(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and labels of an item that is no pack."""
+        if not isinstance(item, tuple):
+            ids, labels = self._single(item if item >= 0 else -1 - item)
+            return ids, labels if item >= 0 else labels * 0 + IGNORE
+        assert self._stored is not None, "joined samples come from prepared data"
+        if is_context(item):
+            *context, sample = read_stored(self._stored, [*item[1], item[2]])
+            return in_context(context, sample)
+        return join(read_stored(self._stored, item))
+
+    def _single(self, entry: int) -> tuple[np.ndarray, np.ndarray]:
+        sample = self._dataset[int(entry)]
+        return sample["input_ids"], sample["labels"]
+
+    @staticmethod
+    def _whole(ids: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        return {"input_ids": ids, "labels": labels, "lengths": [len(ids)]}
+
+    def _pack(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
         import numpy as np
 
-        rows = self._dataset[[int(index) for index in indices]]
-        lengths = [len(row) for row in rows["input_ids"]]
-        labels = np.concatenate(rows["labels"])
+        lengths = [len(ids) for ids, _ in parts]
+        labels = np.concatenate([labels for _, labels in parts])
         labels[np.cumsum([0, *lengths[:-1]])] = IGNORE
-        return {
-            "input_ids": np.concatenate(rows["input_ids"]),
-            "labels": labels,
-            "lengths": [sum(lengths)] if self._shared else lengths,
-        }
+        ids = np.concatenate([ids for ids, _ in parts])
+        return {"input_ids": ids, "labels": labels, "lengths": [sum(lengths)] if self._shared else lengths}
 
 
 def segment_lengths(sample: dict[str, Any]) -> list[int]:
@@ -166,7 +189,8 @@ class Collator:
     """A layout with its padding id, and where the trained tokens stand; picklable for worker processes.
 
     A batch has, beside the tensors of its layout: ``positions`` (trained,) the places in the flattened (batch x seq) whose next token
-    is trained; ``targets`` (trained,) those tokens; ``num_tokens`` without padding. They are found here so that no device is waited for.
+    is trained; ``targets`` (trained,) those tokens; ``num_tokens`` without padding; ``segments``, the tokens of each segment of each
+    row. They are found here so that no device is waited for.
     """
 
     def __init__(self, pad_id: int, layout: str = "padded") -> None:
@@ -175,7 +199,15 @@ class Collator:
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = LAYOUTS[self.layout](samples, self.pad_id)
-        return {**batch, **trained_places(batch["labels"]), "num_tokens": sum(len(sample["input_ids"]) for sample in samples)}
+        counts = {"num_tokens": sum(len(sample["input_ids"]) for sample in samples), "segments": self._segments(samples)}
+        return {**batch, **trained_places(batch["labels"]), **counts}
+
+    def _segments(self, samples: Sequence[dict[str, Any]]) -> list[list[int]]:
+        lengths = [segment_lengths(sample) for sample in samples]
+        if self.layout == "masked":
+            return lengths
+        flat = [length for row in lengths for length in row]
+        return [flat] if self.layout == "flat" else [[length] for length in flat]
 
 
 def trained_places(labels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ from typing import Any
 import numpy as np
 
 from .cache import default_cache_dir, filling
+from .conversations import Conversations, ConversationWriter
+from .exchanges import EXCHANGE
 from .fingerprint import hash_file, tokenizer_identity
+from .joins import Joins
 from .mixing import mix
 from .origins import DATA_SET, EVALUATION, Origin, origins_of
 from .progress import Meter, Progress
@@ -38,7 +41,7 @@ from .stored import SampleWriter, StoredSamples
 
 __all__ = ["Prepared", "data_fingerprint", "default_cache_dir", "prepare", "tokenizer_identity"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # the settings that change stored samples; those that only choose among them are in _CHOOSING
 _SETTINGS = (
     "format",
@@ -46,6 +49,7 @@ _SETTINGS = (
     "train_on",
     "train_after",
     "cutoff",
+    "block_tokens",
     "too_long",
     "overlap",
     "dementor",
@@ -74,6 +78,10 @@ class Prepared:
         fingerprint: identifies the data, the tokenizer and the settings.
         entries: stored sample of each training entry; in a mix the same one can come several times.
         vectors: of all stored samples, shape (samples, dimensions), memory-mapped, if ``embed`` was given: ``vectors[entries]``.
+        numbers: columns of all stored samples; :meth:`column` has those of the entries.
+        joins: lengths of neighbouring entries as one sample.
+        conversations: those that samples were made of, by the samples' ``group``.
+        eval_conversations: the same of the held-out samples.
     """
 
     train: Any
@@ -84,6 +92,24 @@ class Prepared:
     entries: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     vectors: np.ndarray | None = None
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    joins: Joins | None = None
+    conversations: Conversations | None = None
+    eval_conversations: Conversations | None = None
+
+    def conversation(self, group: int, *, held_out: bool = False) -> dict[str, Any]:
+        """``messages`` and ``tools`` of the conversation that samples were made of, as its file has it.
+
+        Args:
+            group: the number in the column ``group`` of ``train``.
+            held_out: the number is one of ``eval``.
+
+        Raises:
+            KeyError: the group is a text.
+        """
+        known = self.eval_conversations if held_out else self.conversations
+        if known is None:
+            raise KeyError(group)
+        return known[group]
 
     def column(self, name: str) -> np.ndarray:
         """Numbers of the training entries: num_trained, group, section, place, source or overlap; no token is touched."""
@@ -122,11 +148,13 @@ def prepare(
         _prepare_into(folder, data_config, tokenizer, progress, embed)
     stored, report = StoredSamples(folder / "train"), _load_report(folder / "train")
     choice = _choose(stored, data_config, origins, seed)
+    conversations = eval_conversations = Conversations(folder / "train")
     held = stored.select(choice.held_out) if len(choice.held_out) else None
     eval_trained = stored.numbers["num_trained"][choice.held_out]
     if data_config.eval_dataset:
         evaluation, eval_report = StoredSamples(folder / "eval"), _load_report(folder / "eval")
         held, eval_trained = evaluation.dataset, evaluation.numbers["num_trained"]
+        eval_conversations = Conversations(folder / "eval")
         report.notes += [f"Evaluation data set: {line}" for line in eval_report.left_out()]
         report.highest_token = max(report.highest_token, eval_report.highest_token)
     entries, lengths = choice.entries, stored.lengths[choice.entries]
@@ -136,7 +164,9 @@ def prepare(
         report.notes.append("the weights of the data sets are not used, since Mix is 'all': everything is trained once")
     report.seconds, report.cached = round(time.monotonic() - started, 2), cached
     identity = _identity(fingerprint, data_config, seed)
-    return Prepared(stored.select(entries), held, lengths, report, identity, entries, stored.vectors, stored.numbers)
+    joins = Joins(entries, stored.lengths, stored.numbers, stored.more_lengths, data_config.cutoff)
+    made = Prepared(stored.select(entries), held, lengths, report, identity, entries, stored.vectors, stored.numbers)
+    return replace(made, joins=joins, conversations=conversations, eval_conversations=eval_conversations)
 
 
 def _choose(stored: StoredSamples, data_config: Any, origins: list[Origin], seed: int) -> Choice:
@@ -162,7 +192,8 @@ def _choose(stored: StoredSamples, data_config: Any, origins: list[Origin], seed
 def data_fingerprint(data_config: Any, tokenizer: Any, *, embed: Any = None, progress: Progress | None = None) -> str:
     """Identifies the stored samples: files (by content), tokenizer, settings and embedding; 16 hexadecimal digits."""
     digest = hashlib.sha256(f"{FORMAT_VERSION}".encode())
-    digest.update(json.dumps({key: getattr(data_config, key) for key in _SETTINGS}, sort_keys=True, default=str).encode())
+    settings = {key: getattr(data_config, key) for key in _SETTINGS} | {"entry": data_config.entry == EXCHANGE}
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     files = [(origin.label, _files(origin)) for origin in [*origins_of(data_config), *_evaluation(data_config)]]
     done = [0]
 
@@ -240,8 +271,9 @@ class _Preparation:
         """Samples and report of data sets into a new folder."""
         folder.mkdir()
         report = DataReport()
-        maker = SampleMaker(self.data_config, self.tokenizer, report)
-        with SampleWriter(folder, embed, partial(self.tokenizer.decode, skip_special_tokens=True)) as writer:
+        decode = partial(self.tokenizer.decode, skip_special_tokens=True)
+        with SampleWriter(folder, embed, decode) as writer, ConversationWriter(folder) as conversations:
+            maker = SampleMaker(self.data_config, self.tokenizer, report, conversations.add)
             for number, origin in enumerate(origins):
                 before = writer.num_samples
                 num_rows = report.num_rows

@@ -34,7 +34,8 @@ class DataReport:
         num_without_marker: samples without the text of Train only after, trained as if it were not set.
         num_untrained: samples without any trained token, left out.
         num_blocks: blocks that texts were cut into, ``num_overlap_blocks`` of them repeat text of others; ``num_block_tokens`` tokens.
-        block_fill: tokens of a block that is no overlap over the cutoff, mean; 0 without blocks.
+        block_fill: tokens of a block that is no overlap over the longest that it may have, mean; 0 without blocks.
+        block_words: what that longest length is.
         num_small_blocks: blocks ignored as too small, of ``num_small_chars`` characters; ``num_small_overlaps`` only repeated others.
         num_cut_sentences: sentences over the cutoff, trained in parts.
         num_duplicates: DEMENTOR blocks equal to the one before, left out.
@@ -47,6 +48,7 @@ class DataReport:
             often a sample that is trained comes, on average).
         highest_token: largest token id of all samples.
         notes: sentences about what was detected or adjusted.
+        unit: what samples are made of where that is not a text: conversations, or exchanges of them.
         seconds: time that preparation took; ``cached`` if it was found prepared.
     """
 
@@ -70,6 +72,7 @@ class DataReport:
     num_overlap_blocks: int = 0
     num_block_tokens: int = 0
     block_fill: float = 0.0
+    block_words: str = "the cutoff"
     num_small_blocks: int = 0
     num_small_chars: int = 0
     num_small_overlaps: int = 0
@@ -81,6 +84,7 @@ class DataReport:
     sources: list[dict[str, Any]] = field(default_factory=list)
     highest_token: int = -1
     notes: list[str] = field(default_factory=list)
+    unit: str = "conversations"
     seconds: float = 0.0
     cached: bool = False
 
@@ -103,7 +107,7 @@ class DataReport:
             lines.append(f"{self.num_eval_samples} samples held out for evaluation")
         if self.num_blocks:
             overlaps = f", {self.num_overlap_blocks} of them overlaps" if self.num_overlap_blocks else ""
-            tokens = f"{self.num_block_tokens:,} tokens, filled to {self.block_fill:.0%} of the cutoff on average"
+            tokens = f"{self.num_block_tokens:,} tokens, filled to {self.block_fill:.0%} of {self.block_words} on average"
             lines.append(f"{self.num_blocks} text blocks{overlaps}, {tokens}")
         if self.num_cut_sentences:
             lines.append(f"{self.num_cut_sentences} sentences longer than the cutoff are trained in parts")
@@ -126,11 +130,11 @@ class DataReport:
             )
         if self.num_too_long:
             lines.append(
-                f"{self.num_too_long} conversations longer than the cutoff left out, the first: {_place(self.too_long[0])}"
+                f"{self.num_too_long} {self.unit} longer than the cutoff left out, the first: {_place(self.too_long[0])}"
             )
         if self.num_cut:
             rest = f"; {self.num_cut_replies} of their replies are left out" if self.num_cut_replies else ""
-            lines.append(f"{self.num_cut} conversations shortened to the cutoff{rest}")
+            lines.append(f"{self.num_cut} {self.unit} shortened to the cutoff{rest}")
         if self.num_without_marker:
             lines.append(f"{self.num_without_marker} samples do not hold the text of Train only after and are trained without it")
         lines += [f"{count} {reason}" for reason, count in self.reasons.items()]
@@ -243,7 +247,7 @@ def nothing_left(report: DataReport, cutoff: int) -> str:
     """Why there is no sample to train on, and the remedy."""
     reasons = []
     if report.num_too_long:
-        reasons.append(f"{report.num_too_long} conversations are longer than the cutoff of {cutoff} tokens")
+        reasons.append(f"{report.num_too_long} {report.unit} are longer than the cutoff of {cutoff} tokens")
     if report.num_untrained:
         reasons.append(f"{report.num_untrained} samples have no token to train on")
     if report.num_small_blocks:

@@ -1,4 +1,4 @@
-"""Rows to samples: conversations by samples_chat, texts by samples_text; groups, sections and places are given here.
+"""Rows to samples: conversations by samples_chat or samples_exchange, texts by samples_text; groups, sections and places are given here.
 
 Guarantee: samples come in the order of their rows. Those of one row share ``group`` and count ``place`` upwards; the sections of a text
 (between hard cuts) count ``section`` upwards. A sample without a trained token is left out and counted.
@@ -7,15 +7,17 @@ Price: up to :data:`ROWS_AT_ONCE` conversations are held, since many are tokeniz
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .chat import IGNORE
+from .exchanges import EXCHANGE
 from .report import DataReport
-from .sample import Sample
+from .sample import Joint, Sample
 from .samples_chat import ChatSamples
+from .samples_exchange import ExchangeSamples
 from .samples_text import TextSamples
 from .sources import Row
 from .sources_report import SourceReport
@@ -36,6 +38,7 @@ class PlacedSample(NamedTuple):
         place: number of the sample in its row.
         overlap: a block that only repeats its neighbours' text.
         question: see :class:`data.sample.Sample`.
+        joint: see :class:`data.sample.Joint`.
     """
 
     input_ids: np.ndarray
@@ -46,6 +49,7 @@ class PlacedSample(NamedTuple):
     place: int
     overlap: bool
     question: str
+    joint: Joint = Joint()
 
 
 class SampleMaker:
@@ -55,11 +59,16 @@ class SampleMaker:
         data_config: the settings of RunConfig.data.
         tokenizer: of the model that is trained.
         report: takes the counts.
+        keep: called with the group and the row of each conversation that gives samples.
     """
 
-    def __init__(self, data_config: Any, tokenizer: Any, report: DataReport) -> None:
+    def __init__(
+        self, data_config: Any, tokenizer: Any, report: DataReport, keep: Callable[[int, Row], None] | None = None
+    ) -> None:
         self._report = report
-        self._chat = ChatSamples(data_config, tokenizer, report)
+        self._keep = keep
+        kind = ExchangeSamples if data_config.entry == EXCHANGE else ChatSamples
+        self._chat: ChatSamples | ExchangeSamples = kind(data_config, tokenizer, report)
         self._text = TextSamples(data_config, tokenizer, report)
         self._group = -1
 
@@ -80,18 +89,22 @@ class SampleMaker:
             yield from self._conversations(waiting, source)
 
     def _conversations(self, rows: list[Row], source: SourceReport) -> Iterator[PlacedSample]:
-        for made in self._chat.samples_many(rows, source):
+        for row, made in zip(rows, self._chat.samples_many(rows, source), strict=True):
+            if made and self._keep is not None:
+                self._keep(self._group + 1, row)
             yield from self._placed(made)
 
     def _placed(self, made: Iterable[Sample]) -> Iterator[PlacedSample]:
         self._group += 1
         section = 0
-        for place, sample in enumerate(made):
+        for number, sample in enumerate(made):
+            place = number if sample.place < 0 else sample.place
             labels = np.asarray(sample.labels, dtype=np.int32)
             num_trained = int(np.count_nonzero(labels != IGNORE))
             if num_trained:
                 ids = np.asarray(sample.input_ids, dtype=np.int32)
-                yield PlacedSample(ids, labels, num_trained, self._group, section, place, bool(sample.overlap), sample.question)
+                where = self._group, section, place
+                yield PlacedSample(ids, labels, num_trained, *where, bool(sample.overlap), sample.question, sample.joint)
             else:
                 self._report.num_untrained += 1
             section += sample.closes_section

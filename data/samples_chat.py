@@ -27,7 +27,7 @@ NOT_FOLLOWED = "messages that are marked to be trained and are not: Train on tra
 NO_END = "trained replies that do not end with a special token: the model may not learn to stop"
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
     """A text and its tokens; ``after`` is the first token that may be trained."""
 
     rendered: Rendered
@@ -39,7 +39,7 @@ class _Made(NamedTuple):
         return len(self.tokens.ids)
 
 
-class _Planned(NamedTuple):
+class Planned(NamedTuple):
     """A row on its way: its wanted messages and its texts; or the reason why it is broken."""
 
     row: Row
@@ -71,75 +71,92 @@ class ChatSamples:
         """
         require_template(self._tokenizer)
         renderer = Renderer(self._tokenizer)
-        planned = self._planned(rows, renderer)
+        planned = list(self.planned(rows, renderer))
         texts = [text for one in planned for text in one.texts]
-        made = iter(self._tokenized(texts))
+        made = iter(self.tokenized(texts))
         for one in planned:
-            yield self._finished(one, [next(made) for _ in one.texts], renderer, source)
+            yield self.finished(one, [next(made) for _ in one.texts], renderer, source)
 
-    def _planned(self, rows: Sequence[Row], renderer: Renderer) -> list[_Planned]:
-        """All rows rendered; the official rendering is asked for in one call where that is possible."""
+    def planned(self, rows: Sequence[Row], renderer: Renderer) -> Iterator[Planned]:
+        """All rows rendered, one by one; the official rendering is asked for in one call where that is possible."""
         plain = [row.messages or () for row in rows if not row.tools]
         known: list[str | None] = [*(renderer.official_many(plain) or ())]
         texts = iter(known or [None] * len(plain))
-        return [self._plan(row, View(renderer, row.tools), None if row.tools else next(texts)) for row in rows]
+        for row in rows:
+            yield self._plan(row, View(renderer, row.tools), None if row.tools else next(texts))
 
-    def _plan(self, row: Row, view: View, text: str | None) -> _Planned:
+    def _plan(self, row: Row, view: View, text: str | None) -> Planned:
         assert row.messages is not None
         try:
             wanted = wanted_messages(row.messages, self._config.train_on)
-            return _Planned(row, wanted, plan(row.messages, view, wanted, everything=self._everything, text=text))
+            return Planned(row, wanted, plan(row.messages, view, wanted, everything=self._everything, text=text))
         except ConversationError as error:
-            return _Planned(row, [], [], str(error))
+            return Planned(row, [], [], str(error))
 
-    def _tokenized(self, texts: Sequence[Rendered]) -> list[_Made]:
+    def tokenized(self, texts: Sequence[Rendered]) -> list[Made]:
+        """Many texts at once."""
         if not self._marker:
-            return [_Made(*pair) for pair in zip(texts, tokenize(texts, self._tokenizer), strict=True)]
+            return [Made(*pair) for pair in zip(texts, tokenize(texts, self._tokenizer), strict=True)]
         found = [place_after(text.text, self._marker) for text in texts]
         self._report.num_without_marker += found.count(None)
         tokens = tokenize(texts, self._tokenizer, [[place or 0] for place in found])
-        return [_Made(text, one, one.places[0]) for text, one in zip(texts, tokens, strict=True)]
+        return [Made(text, one, one.places[0]) for text, one in zip(texts, tokens, strict=True)]
 
-    def _finished(self, planned: _Planned, made: list[_Made], renderer: Renderer, source: SourceReport) -> list[Sample]:
+    def finished(self, planned: Planned, made: list[Made], renderer: Renderer, source: SourceReport) -> list[Sample]:
+        """The samples of a row whose texts are tokenized."""
         row = planned.row
         if planned.error:
             excerpt = str((row.messages or [{}])[0].get("content", ""))[:80]
             source.reject(BrokenRow(row.file, row.line, row.where, planned.error, excerpt))
             return []
-        if any(one.length > self._config.cutoff for one in made):
-            made = self._shortened(planned, made, View(renderer, row.tools))
-        if num_unfollowed := unfollowed(row.messages or (), planned.wanted):
-            self._report.reasons[NOT_FOLLOWED] = self._report.reasons.get(NOT_FOLLOWED, 0) + num_unfollowed
-        for one in made:
-            self._count(one, renderer)
-        return [self._sample(one) for one in made]
+        self.count_unfollowed(planned)
+        return self.kept(planned, made, View(renderer, row.tools))
 
-    def _sample(self, made: _Made) -> Sample:
+    def kept(self, planned: Planned, made: list[Made], view: View) -> list[Sample]:
+        """Samples within the cutoff, or what the settings leave of them; counted."""
+        if any(one.length > self._config.cutoff for one in made):
+            made = self._shortened(planned, made, view)
+        for one in made:
+            self.count(one.rendered, view.renderer)
+        return [self.sample(one) for one in made]
+
+    def count_unfollowed(self, planned: Planned) -> None:
+        """Messages of a row that ask to be trained and are not."""
+        self.note(NOT_FOLLOWED, unfollowed(planned.row.messages or (), planned.wanted))
+
+    def note(self, reason: str, times: int = 1) -> None:
+        """Count a reason in the report."""
+        if times:
+            self._report.reasons[reason] = self._report.reasons.get(reason, 0) + times
+
+    def sample(self, made: Made) -> Sample:
+        """Ids and labels of a text."""
         ids, labels = np.asarray(made.tokens.ids, dtype=np.int32), np.full(made.length, IGNORE, dtype=np.int32)
         made.tokens.fill(labels, made.after)
         cutoff = self._config.cutoff  # only `cut reply` leaves longer ones
         return Sample(ids[:cutoff], labels[:cutoff], question=made.rendered.question)
 
-    def _count(self, made: _Made, renderer: Renderer) -> None:
-        rendered, report = made.rendered, self._report
-        report.routes[rendered.route] = report.routes.get(rendered.route, 0) + 1
+    def count(self, rendered: Rendered, renderer: Renderer, num_samples: int = 1) -> None:
+        """Count how the replies of a text were found, and what of it is not trained."""
+        routes = self._report.routes
+        routes[rendered.route] = routes.get(rendered.route, 0) + num_samples
         reasons = [f"samples on the route {rendered.route}: {rendered.why}"] if rendered.why else []
         if rendered.route != EVERYTHING:
             ends = [renderer.token_at_end(rendered.text[span.start : span.end]) for span in rendered.spans]
             reasons += [NO_END] * sum(end not in renderer.control_tokens for end in ends)
         for reason in reasons + rendered.lost:
-            report.reasons[reason] = report.reasons.get(reason, 0) + 1
+            self.note(reason)
 
     # --- longer than the cutoff ------------------------------------------------------------------------------------------------
 
-    def _shortened(self, planned: _Planned, made: list[_Made], view: View) -> list[_Made]:
+    def _shortened(self, planned: Planned, made: list[Made], view: View) -> list[Made]:
         """What is left of a conversation with samples over the cutoff; what is not is counted."""
         mode, cutoff, row = self._config.too_long, self._config.cutoff, planned.row
         if mode == CUT_REPLY:
             self._report.num_cut += 1
             return made
         messages = row.messages or ()
-        left = Shortened[_Made]()
+        left = Shortened[Made]()
         for one in made:
             of_split = one.rendered.route == "split"
             wanted = [len(one.rendered.messages) - 1] if of_split else planned.wanted
@@ -155,18 +172,18 @@ class ChatSamples:
         self._count_shortened(planned, made, left)
         return left.samples
 
-    def _maker(self, view: View, whole: _Made) -> Any:
+    def _maker(self, view: View, whole: Made) -> Any:
         """Renders and tokenizes a part of a conversation."""
 
-        def make(messages: Sequence[Message], wanted: Sequence[int]) -> list[tuple[_Made, int]]:
+        def make(messages: Sequence[Message], wanted: Sequence[int]) -> list[tuple[Made, int]]:
             texts = plan(messages, view, wanted, everything=self._everything)
             if whole.rendered.route == "split":
                 texts = [replace(text, route="split", why=whole.rendered.why) for text in texts]
-            return [(made, made.length) for made in self._tokenized(texts)]
+            return [(made, made.length) for made in self.tokenized(texts)]
 
         return make
 
-    def _count_shortened(self, planned: _Planned, made: list[_Made], left: Shortened[_Made]) -> None:
+    def _count_shortened(self, planned: Planned, made: list[Made], left: Shortened[Made]) -> None:
         report, row = self._report, planned.row
         if left.samples:
             report.num_cut += 1

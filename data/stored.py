@@ -19,15 +19,18 @@ TOKENS_AT_ONCE = 1 << 18
 SAMPLES_AT_ONCE = 4096
 NUMBERS = ("num_trained", "group", "section", "place", "source")
 FLAGS = ("overlap",)
+JOINT_NUMBERS, JOINT_FLAGS = ("way", "head", "tail", "part", "most"), ("context",)  # of data.sample.Joint
 _SAMPLES, _VECTORS = "samples.arrow", "vectors.f32"
 
 
 def _features() -> Any:
     from datasets import Features, Sequence, Value
 
-    numbers = {name: Value("int32") for name in NUMBERS}
-    flags = {name: Value("bool") for name in FLAGS}
-    return Features({"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32")), **numbers, **flags})
+    numbers = {name: Value("int32") for name in (*NUMBERS, *JOINT_NUMBERS)}
+    flags = {name: Value("bool") for name in (*FLAGS, *JOINT_FLAGS)}
+    tokens = {name: Sequence(Value("int32")) for name in ("input_ids", "labels")}
+    more = {name: Sequence(Sequence(Value("int32"))) for name in ("more_ids", "more_labels")}
+    return Features({**tokens, **numbers, **flags, **more})
 
 
 class SampleWriter:
@@ -93,12 +96,28 @@ class SampleWriter:
         for name in (*NUMBERS, *FLAGS):
             if name not in columns:
                 columns[name] = pa.array([getattr(sample, name) for sample in samples], type=self._schema.field(name).type)
+        for name in (*JOINT_NUMBERS, *JOINT_FLAGS):
+            columns[name] = pa.array([getattr(sample.joint, name) for sample in samples], type=self._schema.field(name).type)
+        for place, name in enumerate(("more_ids", "more_labels")):
+            columns[name] = _lists_of_lists([[pair[place] for pair in sample.joint.more] for sample in samples])
+        highest = [int(more.max()) for sample in samples for more, _ in sample.joint.more if len(more)]
         self._stream.write_batch(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
-        self.highest_token = max(self.highest_token, int(ids.max()))
+        self.highest_token = max(self.highest_token, int(ids.max()), *highest)
         if self._embed is not None and self._vectors is not None:
             texts = [sample.question or self._decode(sample.input_ids.tolist()) for sample in samples]
             self._vectors.write(np.ascontiguousarray(self._embed(texts), dtype=np.float32).tobytes())
         self._waiting, self._num_tokens = [], 0
+
+
+def _lists_of_lists(samples: list[list[np.ndarray]]) -> Any:
+    """Of each sample some arrays of tokens, as Arrow has them."""
+    import pyarrow as pa
+
+    arrays = [array for arrays in samples for array in arrays]
+    inner = pa.array(np.cumsum([0, *map(len, arrays)], dtype=np.int32))
+    outer = pa.array(np.cumsum([0, *map(len, samples)], dtype=np.int32))
+    tokens = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int32)
+    return pa.ListArray.from_arrays(outer, pa.ListArray.from_arrays(inner, pa.array(tokens, type=pa.int32())))
 
 
 class StoredSamples:
@@ -137,7 +156,19 @@ class StoredSamples:
     def numbers(self) -> dict[str, np.ndarray]:
         """Name -> a number (or flag) of each sample, shape (samples,)."""
         table = self._table()
-        return {name: np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in (*NUMBERS, *FLAGS)}
+        names = (*NUMBERS, *FLAGS, *JOINT_NUMBERS, *JOINT_FLAGS)
+        return {name: np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in names}
+
+    @cached_property
+    def more_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of what is stored beside each sample: borders of shape (samples + 1,) in an array of lengths."""
+        import pyarrow.compute as pc
+
+        column = self._table()["more_ids"]
+        counts = np.asarray(pc.list_value_length(column).to_numpy(zero_copy_only=False), dtype=np.int64)
+        inner = pc.list_value_length(pc.list_flatten(column))
+        lengths = np.asarray(inner.to_numpy(zero_copy_only=False), dtype=np.int64)
+        return np.concatenate(([0], np.cumsum(counts))), lengths
 
     def select(self, entries: np.ndarray) -> Any:
         """A datasets.Dataset of these samples, in this order; nothing is copied."""

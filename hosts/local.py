@@ -10,7 +10,7 @@ from typing import Any
 from ..config import RunConfig
 
 _lock = threading.Lock()
-_loaded: dict[tuple[str, str], tuple[Any, Any]] = {}
+_loaded: dict[tuple[str, Any], tuple[Any, Any]] = {}
 
 
 def model_folder(config: RunConfig, progress: Callable[[str], None] | None = None) -> Path:
@@ -33,12 +33,12 @@ def load_model(config: RunConfig, progress: Callable[[str], None] | None = None)
     """
     from ..train_utils import free_memory, load_base_model
 
-    key = (str(model_folder(config, progress)), config.model.dtype)
+    key = (str(model_folder(config, progress)), config.model.loading)
     with _lock:
         if key not in _loaded:
             _loaded.clear()
             free_memory()
-            _loaded[key] = load_base_model(Path(key[0]), config.model.dtype)
+            _loaded[key] = load_base_model(Path(key[0]), key[1])
         return _loaded[key]
 
 

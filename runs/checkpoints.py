@@ -27,7 +27,7 @@ IDENTITY_WORDS = {
     "accumulation": "Gradient Accumulation Steps",
     "batch_size": "True Batch Size",
     "model": "the base model",
-    "adapter": "the adapter's settings (rank, alpha, target modules)",
+    "adapter": "the adapter's settings (method, rank, alpha, target modules)",
     "optimizer": "Optimizer",
     "packing": "Packing",
     "batching": "Batching mode",

@@ -8,8 +8,13 @@ Page, graph, diagnosis and resume read the diary and nothing else. Kinds of even
     plan          num_steps, num_epochs, steps_per_epoch, num_batches, num_samples, accumulation, batch_size, ...
     phase         step, epoch, phase, stage, cause, decided_at (step; None = planned), before, gradual (epochs): begins after step
     message       level, text              a warning or a word to the user
-    step          step, epoch, loss, smoothed_loss, lr, grad_norm, tokens, tokens_per_second, time_left
-    evaluation    step, epoch, loss, tokens
+    step          step, epoch, loss, smoothed_loss, lr, grad_norm, tokens, trained_tokens, padding (tokens), tokens_per_second,
+                  seconds, time_left
+    evaluation    step (0 = before the first), epoch, loss, trained_tokens
+    understanding step, epoch, loss, gains (context, order, distance: mean, error, num_replies, num_tokens, num_conversations, change,
+                  change_error; nats per reply token), sample (identity of the replies), seconds; the first also saved (per reply)
+    phase_table   rows                     the phases in numbers (see evaluation.phase_table), at the end
+    diagnosis     findings (kind, words, advice)   what the curves show (see evaluation.diagnosis), at the end
     checkpoint    step, epoch, folder, cause
     sample        when ("before" | "after"), prompt, answer
     control       name, value              what the user asked for while it ran

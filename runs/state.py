@@ -21,6 +21,9 @@ class RunState:
         status: running, finished, interrupted, failed, died, or "" before the first event.
         stage: what it is doing, in words; ``detail`` says more, ``share`` how much of it is done (0 to 1), where that is known.
         steps: all step events since the (last) start; evaluations, checkpoints, phases, messages, samples likewise.
+        understanding: measurements of context understanding (see evaluation.understanding).
+        phase_table: the phases in numbers, as they were at the end (see evaluation.phase_table).
+        diagnosis: what the curves showed at the end: kind, words, advice (see evaluation.diagnosis).
     """
 
     name: str = ""
@@ -40,6 +43,9 @@ class RunState:
     phases: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    understanding: list[dict[str, Any]] = field(default_factory=list)
+    phase_table: list[dict[str, Any]] = field(default_factory=list)
+    diagnosis: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,7 +66,9 @@ _LISTS = {
     "message": "messages",
     "sample": "samples",
     "phase": "phases",
+    "understanding": "understanding",
 }
+_KEPT = ("steps", "evaluations", "checkpoints", "phases", "understanding")  # by a resumed run
 
 
 def apply_event(state: RunState, event: dict[str, Any]) -> None:
@@ -77,6 +85,10 @@ def apply_event(state: RunState, event: dict[str, Any]) -> None:
         state.report = event.get("report", {})
     elif kind == "plan":
         state.plan = event
+    elif kind == "phase_table":
+        state.phase_table = event.get("rows", [])
+    elif kind == "diagnosis":
+        state.diagnosis = event.get("findings", [])
     elif kind == "run_ended":
         state.status, state.end = event.get("status", FAILED), event
 
@@ -84,14 +96,27 @@ def apply_event(state: RunState, event: dict[str, Any]) -> None:
 def _restart(state: RunState, event: dict[str, Any]) -> None:
     """A new start in the same folder: a resumed run keeps the steps it builds on, another start begins anew."""
     resumed = event.get("resumed_from_step")
-    kept = (
-        {name: getattr(state, name) for name in ("steps", "evaluations", "checkpoints", "phases")} if resumed is not None else {}
-    )
+    kept = {name: getattr(state, name) for name in _KEPT} if resumed is not None else {}
     fresh = RunState(name=event.get("name", ""), status=RUNNING, started=event.get("t", 0.0), updated=event.get("t", 0.0))
     fresh.pid, fresh.process_started = event.get("pid", 0), event.get("process_started", 0.0)
     state.__dict__.update(fresh.__dict__)
     for name, entries in kept.items():
         setattr(state, name, [entry for entry in entries if entry.get("step", 0) <= resumed])
+
+
+def phase_stretches(state: RunState) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The phases that were trained: the event with which each began, and where it ended (``step`` and ``epoch``).
+
+    A phase that was about to begin when the run ended is none of them.
+    """
+    last = state.last_step
+    began: list[dict[str, Any]] = []
+    for event in state.phases:
+        is_another = not began or event["stage"] != began[-1]["stage"]
+        if is_another and last and event["step"] < last["step"]:
+            began.append(event)
+    ends = [*began[1:], {"step": last.get("step", 0), "epoch": last.get("epoch", 0.0)}]
+    return list(zip(began, ends, strict=False))
 
 
 def process_is_alive(pid: int, started: float) -> bool:

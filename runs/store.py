@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+from ..config.settings_model import RESULT_FILES
+
+_RESULT_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -86,14 +88,23 @@ class RunFolder:
 
     @property
     def has_adapter(self) -> bool:
-        """Whether a trained adapter lies here."""
-        return all((self.path / name).is_file() for name in ADAPTER_FILES)
+        """Whether a trained adapter lies here, or what else a method leaves as its result."""
+        return any(all(any(self.path.glob(pattern)) for pattern in patterns) for patterns in RESULT_FILES)
 
     @property
     def has_result(self) -> bool:
         """Whether anything lies here that must not be lost; the diary of an attempt that learned nothing is no result."""
-        diary = {path.name for path in (self.events, self.control, self.parameters, self.log, self.graph_data, self.graph)}
-        return self.path.is_dir() and any(entry.name not in diary for entry in self.path.iterdir())
+        return self.path.is_dir() and any(entry.name not in self._diary for entry in self.path.iterdir())
+
+    @property
+    def result_files(self) -> list[Path]:
+        """What was learned and what it needs to be loaded; neither the run's diary nor what was exported."""
+        files = [path for path in sorted(self.path.iterdir()) if path.is_file() and path.name not in self._diary]
+        return [path for path in files if path.suffix in _RESULT_ENDINGS]
+
+    @property
+    def _diary(self) -> set[str]:
+        return {path.name for path in (self.events, self.control, self.parameters, self.log, self.graph_data, self.graph)}
 
 
 def open_run_folder(adapters_dir: Path, name: str, if_exists: str) -> RunFolder:
@@ -162,9 +173,8 @@ def set_aside(folder: RunFolder) -> Path:
     """
     backup = back_up(folder)
     folder.path.mkdir()
-    for name in ADAPTER_FILES:
-        if (backup / name).is_file():
-            shutil.copy2(backup / name, folder.path / name)
+    for path in RunFolder(backup).result_files:
+        shutil.copy2(path, folder.path / path.name)
     return backup
 
 

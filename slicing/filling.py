@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from .section import Measured, Section
@@ -29,6 +29,8 @@ class Block:
         closes_section: the block ends where its section ends.
         overlap: the block only repeats text that other blocks hold too.
         section: number of the section (between hard cuts) in the text, from 0; sections without text are not counted.
+        lead: white space of the source between what stands before the block in its section and the block; None if it is not held any more.
+        num_eos: tokens of EOS at its end.
     """
 
     text: str
@@ -38,6 +40,8 @@ class Block:
     closes_section: bool = False
     overlap: bool = False
     section: int = 0
+    lead: str | None = field(default="", compare=False)
+    num_eos: int = field(default=0, compare=False)
 
     @property
     def num_tokens(self) -> int:
@@ -119,8 +123,9 @@ class Filler:
         if held and not held[0].closes_section:
             room, ids = self._room, held[0].token_ids
             eos = [] if room.eos_everywhere else room.eos
-            ids = ids + eos if len(ids) + len(eos) <= room.max_tokens else ids
-            held[0] = replace(held[0], closes_section=True, token_ids=ids)
+            eos = eos if len(ids) + len(eos) <= room.max_tokens else []
+            num_eos = held[0].num_eos + len(eos)
+            held[0] = replace(held[0], closes_section=True, token_ids=ids + eos, num_eos=num_eos)
         yield from held
 
     def _reaches(self, number: int) -> bool:
@@ -184,9 +189,11 @@ class Filler:
             return None
         closes = self._closes(last)
         ids = room.bos + section.ids(tokens) if room.bos else section.ids(tokens)
-        if room.eos and (closes or room.eos_everywhere) and len(ids) + len(room.eos) <= room.max_tokens:
+        has_eos = (closes or room.eos_everywhere) and len(ids) + len(room.eos) <= room.max_tokens
+        if room.eos and has_eos:
             ids += room.eos
-        return Block(section.text(first, last), start, end, ids, closes, overlap, self._number)
+        num_eos = len(room.eos) if has_eos else 0
+        return Block(section.text(first, last), start, end, ids, closes, overlap, self._number, section.lead(first), num_eos)
 
     def _leave_out(self, num_chars: int, overlap: bool) -> None:
         if overlap:

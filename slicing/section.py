@@ -56,6 +56,7 @@ class Section:
         self._runs: list[tuple[int, int, Run | None]] = []  # end of the last unit, tokens before, the tokens
         self._gaps: list[Span] = []  # stretches over which tokens may not be joined
         self._joins = False  # the next lump goes on where the tokens of the last end
+        self._end_before: int | None = None  # of the last unit that was forgotten
 
     def grow(self) -> bool:
         """Hold the next units; False if the section has no more."""
@@ -96,12 +97,20 @@ class Section:
         """The text from unit ``first`` to the end of unit ``last``."""
         return self._source.slice(self.starts[first], self.ends[last])
 
+    def lead(self, number: int) -> str | None:
+        """The white space before unit ``number``, up to the unit before it; None if it is not held any more."""
+        end = self.ends[number - 1] if number else self._end_before
+        if end is None:
+            return ""
+        return self._source.slice(end, self.starts[number]) if end >= self._source.offset else None
+
     def let_go(self, number: int) -> int:
         """Forget the units before ``number``, if they are many; returns how many were forgotten."""
         start, tokens = (self.starts[number], self.froms[number]) if number < len(self.starts) else (self.ends[-1], 0)
         self._source.drop(start - _LOOK_BACK)
         if number < _HELD_UNITS and start - self.starts[0] < _HELD_CHARS:
             return 0
+        self._end_before = self.ends[number - 1]
         for held in (self.starts, self.ends, self.froms, self.totals):
             del held[:number]
         if tokens > self._ids_before and self._ids:

@@ -262,6 +262,8 @@ def test_an_unknown_phase() -> None:
 )
 def test_a_state_of_another_run(lengths: list[int], seed: int, message: str) -> None:
     state = HybridBatchSampler([1, 2], batch_size=1).state_dict(1)
-    assert state == {"batches_done": 1, "seed": 0, "num_entries": 2, "num_epochs": 1.0, "journal": []}
+    place = {"steps": 1, "epochs": 0.5, "stage": 0, "stage_begin": 0.0, "stage_step": 0}
+    more = {"journal": [], "past": None, "place": place}
+    assert state == {"batches_done": 1, "seed": 0, "num_entries": 2, "num_epochs": 1.0, **more}
     with pytest.raises(ValueError, match=message):
         HybridBatchSampler(lengths, batch_size=1, seed=seed).load_state_dict(state)

@@ -86,6 +86,38 @@ def test_one_phase_is_not_shaded(phases: list[dict]) -> None:
     assert len(left.lines) == 3
 
 
+def measured(step: int, epoch: float, **means: float) -> dict:
+    return {"step": step, "epoch": epoch, "gains": {name: {"mean": mean, "error": 0.1} for name, mean in means.items()}}
+
+
+GAINS = [measured(0, 0.0, context=0.5), measured(2, 1.0, context=0.7, order=-0.1)]
+
+
+def test_gains_have_a_panel_of_their_own() -> None:
+    figure = draw_graph(run(phases=[LENGTH, SEQUENTIAL], understanding=GAINS))
+    left, below, right = figure.axes
+    assert (left.get_ylabel()[:4], right.get_ylabel(), below.get_xlabel()) == ("loss", "learning rate", "epochs")
+    curves = {line.get_label(): line for line in below.containers}
+    assert list(curves) == ["context gain", "order gain"]
+    line, _, (bars,) = curves["context gain"].lines
+    assert line.get_xydata().tolist() == [[0.0, 0.5], [1.0, 0.7]]
+    assert [part[:, 1].round(6).tolist() for part in bars.get_segments()] == [[0.4, 0.6], [0.6, 0.8]]
+    assert line.get_marker() != curves["order gain"].lines[0].get_marker()  # to be told apart in print
+    assert len(below.patches) == len(left.patches) == 2  # the phases are shaded in both
+    assert (len(left.texts), len(below.texts)) == (1, 0)
+    assert [text.get_text() for text in below.get_legend().get_texts()] == list(curves)
+    assert graph_points(run(understanding=GAINS))[-1] == {
+        **{"epoch": 1.0, "step": 2},
+        "gains": {"context": {"mean": 0.7, "error": 0.1}, "order": {"mean": -0.1, "error": 0.1}},
+    }
+
+
+def test_a_gain_without_an_error_is_drawn_all_the_same(tmp_path: Path) -> None:
+    unsure = {"step": 0, "epoch": 0.0, "gains": {"context": {"mean": 0.5, "error": None}, "order": {"mean": None, "error": None}}}
+    save_graph(RunFolder(tmp_path), run(understanding=[unsure]))
+    assert RunFolder(tmp_path).graph.is_file()
+
+
 def test_without_evaluation_there_is_no_such_curve() -> None:
     labels = [line.get_label() for line in draw_graph(run(evaluations=[])).axes[0].lines]
     assert labels == ["loss", "loss, smoothed"]

@@ -18,6 +18,7 @@ SKIPPED = {"build", "dist", "venv", "node_modules", "__pycache__", "site-package
 ROOM_OF = {
     **{"sentences": "chunking", "slicing": "chunking", "schedules": "custom_scheduler", "import_root": "root"},
     **{"terminal": "cli", "terminal_plan": "cli", "batching": "hybrid_batching", "adapting": "train_utils"},
+    **{"cli_export": "cli"},
 }
 LIGHT_TABLES = {"chunking", "custom_scheduler", "data", "hybrid_batching", "train_utils"}
 ANY = None

@@ -42,6 +42,33 @@ def settings(folder: Path, num_rows: int = 10, **changes: Any) -> Any:
     return RunConfig.from_dict(sections)
 
 
+def talks(num: int, exchanges: int = 4) -> list[dict[str, Any]]:
+    """Conversations of one to ``exchanges`` exchanges, as rows."""
+    words, rows = tiny.WORDS, []
+    for number in range(num):
+        messages = []
+        for at in range(1 + (number + 1) % exchanges):
+            messages.append({"role": "user", "content": f"{words[(number + at) % len(words)]} {at}"})
+            messages.append(
+                {"role": "assistant", "content": " ".join(words[(number * at + step) % len(words)] for step in range(3))}
+            )
+        rows.append({"messages": messages})
+    return rows
+
+
+def multi_turn(folder: Path, **changes: Any) -> Any:
+    """Hybrid batching of 12 conversations of several exchanges; 7 others are held out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"talks-{name}.jsonl" for name in ("train", "held-out")}
+    for name, rows in (("train", talks(12)), ("held-out", talks(20)[13:])):
+        if not files[name].exists():
+            files[name].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = {"dataset": str(files["train"]), "eval_dataset": str(files["held-out"]), **changes.pop("data", {})}
+    batching = {"true_batch_size": 2, "mode": "hybrid", **changes.pop("batching", {})}
+    training = {"epochs": 2, "learning_rate": 0.01, "warmup_steps": 0, **changes.pop("training", {})}
+    return settings(folder, data=data, batching=batching, training=training, **changes)
+
+
 class Events(list[tuple[str, dict[str, Any]]]):
     """A listener that keeps every event; ``on`` adds something to do at a step."""
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import RunConfig
 from ..runs.store import RunFolder
-from ..train_utils import OPTIMIZERS
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -31,8 +30,7 @@ def training_arguments(config: RunConfig, setup: RunSetup, folder: RunFolder, mo
         "per_device_eval_batch_size": setup.sampler.plan.batch_size,
         "gradient_accumulation_steps": setup.sampler.plan.accumulation,
         "learning_rate": training.learning_rate,
-        "optim": OPTIMIZERS[training.optimizer],
-        "weight_decay": training.weight_decay,
+        "optim": "sgd",  # unused: PlannedTrainer makes its own, and this name asks for no package
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,
         "bf16": setup.precision == "bfloat16",

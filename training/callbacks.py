@@ -129,6 +129,8 @@ class RunCallback(TrainerCallback):
         """Say which phase a run begins with; a resumed one has said so."""
         if state.global_step == 0:
             self.phases.begin()
+            if self.rules.has_eval:
+                self.trainer.evaluate()  # what the run begins with
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of a step."""
@@ -177,6 +179,7 @@ class RunCallback(TrainerCallback):
             grad_norm=self.trainer.last_grad_norm,
             tokens=self._loss.num_tokens,
             trained_tokens=self._loss.num_trained,
+            padding=self._loss.num_padding,
             tokens_per_second=round(self._loss.num_tokens / seconds, 1) if seconds else None,
             seconds=round(seconds, 4),
             time_left=round(self._pace.seconds_per_step * (self.plan.num_steps - step), 1),
@@ -224,8 +227,13 @@ class RunCallback(TrainerCallback):
             self.save_cause = ""
         due = step % rules.eval_every_steps == 0 if rules.eval_every_steps else at_epoch_end
         control.should_save = bool(self.save_cause)
-        control.should_evaluate = rules.has_eval and (due or is_last)
+        is_end = is_last or bool(self.stop_cause and not wishes.stop)  # who interrupts does not want to wait
+        control.should_evaluate = rules.has_eval and (due or is_end or self._phase_ends(step))
         control.should_training_stop = bool(self.stop_cause) or is_last
+
+    def _phase_ends(self, step: int) -> bool:
+        sampler = self.trainer.sampler
+        return bool(step < self.plan.num_steps and sampler.stage_at(step) != sampler.stage_at(step - 1))
 
     def _stop_cause(self, step: int, wishes: Control) -> str:
         if wishes.stop:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import train_utils
+from ..batching.course import SWITCHES
 from ..config import RunConfig
 from ..custom_scheduler import NO_WARMUP
 from ..data.collate import Collator, Samples
@@ -58,18 +59,25 @@ def check_run(
 
 
 def _low_loss_warnings(config: RunConfig, setup: RunSetup, model: Any) -> list[str]:
-    """Whether a loss that is waited for is there before the run begins: then the first phase ends as soon as it may."""
-    batching = config.batching
-    if batching.mode != "hybrid" or batching.switch_by != "loss":
+    """Whether losses that are waited for are there before the run begins: then phases end as soon as they may."""
+    course = setup.sampler.course
+    waiting = [stage for stage, transition in enumerate(course.transitions) if transition.by == "loss"]
+    if not waiting:
         return []
-    loss = mean_loss(model, Samples(setup.prepared.train), LOSS_SAMPLES, config.training.seed)
-    if loss >= batching.switch_loss_low:
-        return []
-    return [
-        f"Switch at loss: the loss of the model on these data is about {loss:.2f} before the training, below "
-        f"{batching.switch_loss_low:g} already. The first phase would end after its shortest length of {batching.switch_minimum:g} "
-        f"epochs. Lower the range, or switch by epochs."
-    ]
+    loss = mean_loss(model, setup.entries.samples(setup.prepared.train), LOSS_SAMPLES, config.training.seed)
+    found = []
+    for stage in waiting:
+        low, high = course.transitions[stage].loss_range
+        if loss > high:
+            continue
+        place = f"below {low:g}" if loss < low else f"in the range {low:g} to {high:g}"
+        label = list(SWITCHES.values())[stage]
+        found.append(
+            f"{label} at loss: the loss of the model on these data is about {loss:.2f} before the training, {place} already. The phase "
+            f"'{course.phases[stage]}' would end after its shortest length of {course.earliest_by_loss(stage):g} epochs and "
+            f"'{course.phases[stage + 1]}' begin. Lower the range, or switch by epochs."
+        )
+    return found
 
 
 def mean_loss(model: Any, samples: Samples, most: int, seed: int) -> float:

@@ -6,11 +6,13 @@ Guarantee: what Check shows of the phases is the plan of the run. Price: each ph
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..batching.course import MODES
+from ..batching.course import MODES, SWITCHES
+from ..batching.forming import Former, How
 from ..config import RunConfig
 from ..data.prepare import Prepared
 from ..hybrid_batching import PHASES, Course, HybridBatchSampler, PlanRow, Transition, switch_ranges
@@ -20,18 +22,24 @@ from .entries import Entries
 
 def make_course(config: RunConfig) -> Course:
     """Phases and transitions as the settings say."""
-    batching = config.batching
-    transition = Transition(
-        batching.switch_by,
-        epochs=batching.switch_epochs,
-        steps=batching.switch_steps,
-        loss_range=(batching.switch_loss_low, batching.switch_loss_high),
-        minimum=batching.switch_minimum,
-        latest=batching.switch_latest,
-        gradual=batching.switch_gradual,
+    batching, phases = config.batching, MODES[config.batching.mode]
+    transitions = tuple(_transition(batching, prefix) for prefix in list(SWITCHES)[: len(phases) - 1])
+    return Course(phases, transitions, not batching.sequential_overlaps, batching.sequential_joins)
+
+
+def _transition(batching: Any, prefix: str) -> Transition:
+    """The first or the second one."""
+
+    def value(name: str) -> Any:
+        return getattr(batching, f"{prefix}_{name}")
+
+    return Transition(
+        value("by"),
+        epochs=value("epochs"),
+        steps=value("steps"),
+        loss_range=(value("loss_low"), value("loss_high")),
+        **{name: value(name) for name in ("minimum", "latest", "gradual", "smoothing")},
     )
-    phases = MODES[batching.mode]
-    return Course(phases, (transition,) * (len(phases) - 1), not batching.sequential_overlaps)
 
 
 def batch_entries(prepared: Prepared, entries: Entries) -> BatchEntries:
@@ -39,20 +47,41 @@ def batch_entries(prepared: Prepared, entries: Entries) -> BatchEntries:
     if entries.packs is not None:
         return BatchEntries(entries.lengths)
     group, section = (prepared.column(name).astype(np.int64) for name in ("group", "section"))
+    joins = prepared.joins
+    hooks: dict[str, Any] = {}
+    if joins is not None and joins.can_join:
+        hooks = {
+            "join_length": joins.join_length,
+            "join_without_overlaps": partial(joins.join_length, skip_overlaps=True),
+            "context_length": joins.context_length,
+        }
     return BatchEntries(
         entries.lengths,
         group=group * (int(section.max()) + 1) + section,
         place=prepared.column("place"),
         overlap=prepared.column("overlap"),
+        **hooks,
     )
+
+
+def preview_packs(config: RunConfig, prepared: Prepared, entries: Entries) -> list[list[int]] | None:
+    """The packs with which a run begins, as numbers of samples; None if nothing is packed."""
+    if entries.packing is None:
+        return entries.packs
+    course = make_course(config)
+    how = How(course.leave_out_overlaps, course.join_in_order, entries.packing)
+    return Former(batch_entries(prepared, entries), how, config.training.seed).whole(course.phases[0]).trained()
 
 
 def batching_identity(config: RunConfig) -> str | None:
     """What must be the same for an exact continuation; None for the mode that was there before there were others."""
-    mode, overlaps = config.batching.mode, config.batching.sequential_overlaps
+    batching, mode = config.batching, config.batching.mode
     if mode == "shuffled":
         return None
-    return mode if overlaps or not any(PHASES[name].is_ordered for name in MODES[mode]) else f"{mode}, without overlap blocks"
+    if not any(PHASES[name].is_ordered for name in MODES[mode]):
+        return mode
+    more = "" if batching.sequential_joins else ", single entries in order"
+    return mode + more + ("" if batching.sequential_overlaps else ", without overlap blocks")
 
 
 def phase_facts(config: RunConfig, sampler: HybridBatchSampler) -> dict[str, Any]:
@@ -60,7 +89,8 @@ def phase_facts(config: RunConfig, sampler: HybridBatchSampler) -> dict[str, Any
 
     Returns:
         ``batching`` (the mode), ``phases`` (one entry for each stretch of like epochs: phase, before, begin, end, num_steps,
-        num_samples, tokens, padding_share, new_share) and ``switches`` (see batching.facts.switch_ranges).
+        num_entries, num_samples, joined_share, num_packs, fill, tokens, padding_share, new_share) and ``switches`` (see
+        batching.facts.switch_ranges).
     """
     return {
         "batching": config.batching.mode,
@@ -86,13 +116,19 @@ def _is_whole(row: PlanRow) -> bool:
     return row.begin.is_integer() and row.end.is_integer() and not row.before
 
 
-_ADDED = ("num_steps", "num_batches", "num_new_batches", "num_entries", "num_units", "tokens", "padded_tokens")
+_ADDED = (
+    *("num_steps", "num_batches", "num_new_batches", "num_entries", "num_units", "num_joined", "num_rows", "tokens"),
+    "padded_tokens",
+)
 
 
 def _row(row: PlanRow) -> dict[str, Any]:
     return {
         **{"phase": row.phase, "before": row.before, "begin": round(row.begin, 5), "end": round(row.end, 5)},
-        **{"num_steps": row.num_steps, "num_samples": row.num_units, "tokens": row.tokens},
+        **{"num_steps": row.num_steps, "num_entries": row.num_entries, "num_samples": row.num_units, "tokens": row.tokens},
+        "joined_share": round(row.joined_share, 5),
+        "num_packs": row.num_rows if row.fill is not None else None,
+        "fill": None if row.fill is None else round(row.fill, 5),
         "padding_share": round(row.padding_share, 5),
         "new_share": round(row.num_new_batches / max(1, row.num_batches), 5),
     }
@@ -100,7 +136,7 @@ def _row(row: PlanRow) -> dict[str, Any]:
 
 def course_warnings(config: RunConfig, sampler: HybridBatchSampler) -> list[str]:
     """Sentences on phases that will not do what was probably meant."""
-    batching, course, found = config.batching, sampler.course, []
+    course, found = sampler.course, []
     reached = {switch["stage"]: switch["steps"] for switch in switch_ranges(sampler.plan, sampler.earliest_plan())}
     for stage in range(1, course.last_stage + 1):
         phase = course.phases[stage]
@@ -111,14 +147,31 @@ def course_warnings(config: RunConfig, sampler: HybridBatchSampler) -> list[str]
             )
         elif reached[stage][1] is None:
             found.append(f"Batching mode: the phase '{phase}' begins only if the loss comes down; the run may end before.")
-    if batching.packing != "none" and "length" in course.phases:
-        found.append(
-            f"Batching mode: with Packing {batching.packing!r} all packs are about as long, so that grouping by length changes little."
-        )
+    found += _joining_warnings(sampler)
     overlaps = int(sampler.entries.overlap.sum())
     if course.leave_out_overlaps and overlaps and any(PHASES[name].is_ordered for name in course.phases):
         if overlaps == len(sampler.entries):
             found.append("Overlap blocks in sequential: all blocks are overlap blocks, so none is left out.")
         else:
             found.append(f"Overlap blocks in sequential: {overlaps} of {len(sampler.entries)} blocks are left out in that phase.")
+    return found
+
+
+def _joining_warnings(sampler: HybridBatchSampler) -> list[str]:
+    """Phases that should join neighbours, but find none."""
+    course, entries = sampler.course, sampler.entries
+    joining = [name for name in course.phases if PHASES[name].joins and (course.join_in_order or not PHASES[name].is_ordered)]
+    found = []
+    has_neighbours = bool(entries.neighbours(np.arange(len(entries))).any())
+    for name in joining:
+        if not sampler.joins(name) and (has_neighbours or not PHASES[name].is_ordered):
+            found.append(
+                f"Batching mode: in the phase '{name}' no two neighbours can be one sample. For conversations set Sample of a conversation "
+                f"to auto or exchange; for text set Length of text blocks below the Cutoff; or raise Maximum context length (Cutoff)."
+            )
+    if joining and entries.can_join and entries.overlap.any() and not course.leave_out_overlaps and "sequential" in joining:
+        found.append(
+            f"Overlap blocks in sequential: {int(entries.overlap.sum())} overlap blocks stand between others, which are not joined across "
+            f"them. Switch Overlap blocks in sequential off, or set Overlap to 0."
+        )
     return found

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..evaluation.diagnosis import diagnose, to_plain
+from ..evaluation.phase_table import phase_rows
+from ..export.card import write_card
 from ..matplotgraph import save_graph
 from ..runs.checkpoints import find_checkpoints
 from ..runs.events import EventWriter
@@ -121,14 +124,21 @@ def end_by_error(outcome: Outcome, error: BaseException, stage: str) -> None:
         outcome.end(FAILED, f"Unexpected error: {type(error).__name__}: {error}", "Please report it with the log above.")
 
 
-def save_summary(outcome: Outcome) -> str:
-    """Write the graph and training_log.json, from the diary.
+def save_summary(outcome: Outcome, emit: Callable[..., None]) -> str:
+    """Write the graph, training_log.json with the table of the phases and what the curves show, and the model card, from the diary.
+
+    Args:
+        outcome: of the run.
+        emit: takes events.
 
     Returns:
         What is missing, in a sentence; empty if all is there.
     """
     folder = outcome.folder
     state = RunReader(folder).read()
+    rows, findings = phase_rows(state), to_plain(diagnose(state))
+    emit("phase_table", rows=rows)
+    emit("diagnosis", findings=findings)
     missing = save_graph(folder, state)
     last = state.last_step
     summary = {
@@ -140,11 +150,13 @@ def save_summary(outcome: Outcome) -> str:
         "epoch": last.get("epoch"),
         "current_steps": last.get("step"),
         "plan": {key: value for key, value in state.plan.items() if key not in ("t", "event", "learning_rates")},
+        "phases": rows,
+        "diagnosis": findings,
         "data": state.report,
         "versions": library_versions(),
     }
     write_json(folder.log, summary)
-    return missing
+    return " ".join(filter(None, (missing, write_card(folder) if outcome.adapter_saved else "")))
 
 
 def library_versions() -> dict[str, str]:

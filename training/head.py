@@ -1,92 +1,57 @@
 """The model's head at trained positions only: the model's own forward, in which the head sees no other hidden states.
 
-What it does: for the time of one forward pass the output head takes the hidden states whose next token is trained; where the head is a
-frozen linear layer whose output the model leaves as it is, it gives the losses themselves, made in chunks, so that the logits of all
-positions never exist.
+What it does: for the time of one forward pass the output head takes the hidden states whose next token is trained; wherever it is known
+what the model does behind its head, it makes the losses themselves, in chunks (:mod:`.chunks`), so that the logits of all positions
+never exist, whether the head is frozen, trained, tied to the embeddings or wrapped by an adapter.
 
 Guarantee: the model's forward is called as always, so that wrappers (peft, DDP, autocast, offloading) do their part; adapters on the head,
-soft-capping and scaling after it count. Losses and gradients equal those of full logits. Price of the chunks: one more product with the
-head's weights where no gradient is needed less; nothing where one is.
+soft-capping and scaling after it count. Losses and gradients equal those of full logits. Price: see :mod:`.chunks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from ..data.chat import IGNORE
+from .chunks import UNCHANGED, Behind, find_behind, linear_losses, module_losses, whole_losses
 
 CHUNKED, SELECTED, FULL = "chunked", "selected", "full"
-LARGE_VOCABULARY = 32_768
-FLOAT16_SCALE = 1024.0
+PROBES = 101
 
 
-def chunk_size(vocabulary: int) -> int:
-    """Positions whose logits exist at once."""
-    return 512 if vocabulary <= LARGE_VOCABULARY else 256
+class Losses(NamedTuple):
+    """What a batch has lost.
 
+    Attributes:
+        objective: scalar with gradient: the sum, smoothed if that was asked for.
+        each: (trained,) plain cross-entropies, without gradient.
+    """
 
-class _ChunkedLosses(torch.autograd.Function):
-    """Cross-entropies of a frozen linear head, and the gradient of its input, made chunk by chunk."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: Any, targets: torch.Tensor) -> torch.Tensor:
-        """Losses (n,) of hidden states (n, size)."""
-        kind = hidden.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        exact = torch.promote_types(dtype, torch.float32)
-        wants_gradient = ctx.needs_input_grad[0]
-        losses = torch.empty(len(targets), dtype=exact, device=hidden.device)
-        gradient = torch.empty(hidden.shape, dtype=exact, device=hidden.device) if wants_gradient else None
-        with torch.autocast(kind, enabled=False):
-            weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-            size = chunk_size(len(weight))
-            for start in range(0, len(targets), size):
-                part = slice(start, start + size)
-                chosen = targets[part]
-                logits = torch.nn.functional.linear(hidden[part].to(dtype), weight, bias).to(exact)
-                counts = chosen != IGNORE
-                place = chosen.where(counts, 0)[:, None]
-                total = logits.logsumexp(1)
-                losses[part] = (total - logits.gather(1, place)[:, 0]) * counts
-                if gradient is not None:
-                    share = logits.sub_(total[:, None]).exp_()
-                    share.scatter_add_(1, place, share.new_full(place.shape, -1.0))
-                    share.mul_(counts[:, None])
-                    gradient[part] = _times(share, weight)
-                    del share
-                del logits  # else two chunks exist while the next is made
-        ctx.save_for_backward(gradient)
-        ctx.dtype = hidden.dtype
-        return losses
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *above: torch.Tensor) -> tuple[Any, ...]:
-        """The gradient was made in the forward pass; each row counts as its loss does."""
-        (gradient,) = ctx.saved_tensors
-        return (gradient * above[0][:, None]).to(ctx.dtype), None, None, None
-
-
-def _times(share: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """share @ weight in the weight's format; small shares must not vanish in float16."""
-    scale = FLOAT16_SCALE if weight.dtype == torch.float16 else 1.0
-    if scale != 1.0:
-        share = share * scale
-    product = (share.to(weight.dtype) @ weight).to(share.dtype)
-    return product / scale if scale != 1.0 else product
+    objective: torch.Tensor
+    each: torch.Tensor
 
 
 def can_chunk(head: Any) -> bool:
-    """Whether a head is a plain linear layer that nobody trains, wraps or moves about."""
-    if type(head) is not torch.nn.Linear or "forward" in head.__dict__ or hasattr(head, "_hf_hook"):
+    """Whether a head can be called, or multiplied, chunk by chunk: nobody watches its calls or moves its weights about."""
+    if not isinstance(head, torch.nn.Module) or hasattr(head, "_hf_hook"):
         return False
-    hooks = (head._forward_hooks, head._forward_pre_hooks, head._backward_hooks)
-    return head.weight.is_floating_point() and not any(hooks) and not any(entry.requires_grad for entry in head.parameters())
+    return not any((head._forward_hooks, head._forward_pre_hooks, head._backward_hooks, head._backward_pre_hooks))
+
+
+def plain_linear(head: Any) -> Any:
+    """The linear layer that a head is, also one that peft keeps a trained copy of (modules_to_save); None if it is another."""
+    copies = getattr(head, "modules_to_save", None)
+    if copies is not None and hasattr(head, "original_module"):
+        is_on = not getattr(head, "disable_adapters", False)
+        active = [name for name in head.active_adapters if name in copies] if is_on else []
+        head = copies[active[0]] if active else head.original_module
+    if type(head) is not torch.nn.Linear or "forward" in head.__dict__ or not can_chunk(head):
+        return None
+    return head if head.weight.is_floating_point() else None
 
 
 class TrainedHead:
@@ -95,10 +60,12 @@ class TrainedHead:
     Args:
         model: the model without DDP around it; also one wrapped by peft.
         mode: chunked, selected, or full (logits of all positions, selected afterwards).
+        behind: what the model does behind its head (see :meth:`behind`); counts in chunks.
     """
 
-    def __init__(self, model: Any, mode: str) -> None:
+    def __init__(self, model: Any, mode: str, behind: Behind = UNCHANGED) -> None:
         self.mode = mode
+        self._behind = behind
         self._head: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         self._calls = 0
 
@@ -114,46 +81,73 @@ class TrainedHead:
         Returns:
             A scalar with gradient; 0 if no position is trained.
         """
-        return self.losses(model, inputs, positions, targets).sum()
+        return self.losses(model, inputs, positions, targets).objective
 
-    def losses(self, model: Any, inputs: dict[str, Any], positions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As :meth:`loss_sum`, one of each position (trained,)."""
-        if not len(positions):  # a filler: the graph must reach every weight, with a gradient of 0
+    def losses(
+        self, model: Any, inputs: dict[str, Any], positions: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+    ) -> Losses:
+        """As :meth:`loss_sum`, and the loss of each position.
+
+        Args:
+            smoothing: share of the target that all words have in equal parts (label smoothing); for the objective only.
+        """
+        num_trained = len(positions)
+        if not num_trained:  # a filler: the graph must reach every weight, with a gradient of 0
             positions, targets = positions.new_zeros(1), targets.new_full((1,), IGNORE)
         if self.mode == CHUNKED:
-            return self._run(model, inputs, positions, targets)
-        logits = self.logits(model, inputs, positions)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return torch.nn.functional.cross_entropy(logits, targets.to(logits.device), ignore_index=IGNORE, reduction="none")
+            made = self._chunked(model, inputs, positions, targets, smoothing)
+        else:
+            made = Losses(*whole_losses(self.logits(model, inputs, positions), targets, smoothing))
+        return made if num_trained else Losses(made.objective, made.each[:0])
 
     def logits(self, model: Any, inputs: dict[str, Any], positions: torch.Tensor) -> torch.Tensor:
         """(positions, vocabulary), after all that the model does behind its head."""
         if self.mode == FULL:
-            logits = model(**inputs).logits
+            logits: torch.Tensor = model(**inputs).logits
             return logits.flatten(0, 1).index_select(0, positions.to(logits.device))
-        return self._run(model, inputs, positions, None)
+        with self._selecting(positions):
+            logits = model(**inputs).logits
+        self._check_calls()
+        return logits[0]
 
-    def leaves_output_alone(self, model: Any, inputs: dict[str, Any], positions: torch.Tensor) -> bool:
-        """Whether the model gives on what its head gives, to the last bit."""
-        given = torch.linspace(-50, 50, len(positions))[None, :, None]
+    def behind(self, model: Any, inputs: dict[str, Any], positions: torch.Tensor) -> Behind | None:
+        """What the model does with what its head gives; None if that is nothing that is known here."""
+        config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+        numbers = {name: value for name, value in vars(config).items() if "logit" in name and isinstance(value, (int, float))}
+        given: list[torch.Tensor] = []
 
         def head(hidden: torch.Tensor) -> torch.Tensor:
-            return given.to(hidden)
+            dtype = torch.float32 if hidden.device.type == "mps" else torch.float64
+            given.append(torch.linspace(-50, 50, PROBES, dtype=dtype, device=hidden.device)[None, :, None])
+            return given[0]
 
         with self._selecting(positions), self._instead(head):
             logits = model(**inputs).logits
-        return self._calls == 1 and logits.shape == given.shape and torch.equal(logits.float(), given.to(logits).float())
+        if len(given) != 1 or self._calls != 1 or logits.shape != given[0].shape:
+            return None
+        return find_behind(given[0], logits, [float(value) for value in numbers.values()])
 
-    def _run(self, model: Any, inputs: dict[str, Any], positions: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
-        def chunked(hidden: torch.Tensor) -> torch.Tensor:
-            assert targets is not None
-            flat, weight = hidden.flatten(0, 1), self._head.weight
-            return _ChunkedLosses.apply(flat, weight, self._head.bias, targets.to(flat.device))[None, :, None]
+    def _chunked(
+        self, model: Any, inputs: dict[str, Any], positions: torch.Tensor, targets: torch.Tensor, smoothing: float
+    ) -> Losses:
+        made: list[Losses] = []
+        own, linear = self._head.forward, plain_linear(self._head)  # as they are without us
 
-        with self._selecting(positions), self._instead(None if targets is None else chunked):
-            result = model(**inputs).logits
+        def head(hidden: torch.Tensor) -> torch.Tensor:
+            states, rest = hidden.flatten(0, 1), (targets.to(hidden.device), self._behind, smoothing)
+            is_plain = linear is not None
+            made.append(Losses(*(linear_losses(states, linear, *rest) if is_plain else module_losses(states, own, *rest))))
+            # what the model does with this does not matter; DDP and FSDP want to see that the output hangs on the weights
+            objective = made[0].objective
+            return objective.nan_to_num().mul(0) + objective.new_zeros(1, 1, 1)  # no view: FSDP's hooks could be lost on one
+
+        with self._selecting(positions), self._instead(head):
+            logits = model(**inputs).logits
+        self._check_calls()
+        return Losses(made[0].objective + 0 * logits.sum().to(made[0].objective), made[0].each)
+
+    def _check_calls(self) -> None:
         assert self._calls == 1, f"the head was called {self._calls} times"
-        return result[0, :, 0] if targets is not None else result[0]
 
     @contextmanager
     def _selecting(self, positions: torch.Tensor) -> Iterator[None]:
@@ -174,12 +168,13 @@ class TrainedHead:
 
     @contextmanager
     def _instead(self, forward: Any) -> Iterator[None]:
-        """Another forward for the head; None leaves its own."""
-        if forward is None:
-            yield
-            return
+        """Another forward for the head, which gets back what it had."""
+        before = dict(self._head.__dict__)
         self._head.forward = forward
         try:
             yield
         finally:
-            del self._head.__dict__["forward"]
+            if "forward" in before:
+                self._head.__dict__["forward"] = before["forward"]
+            else:
+                del self._head.__dict__["forward"]

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,23 @@ from ..custom_scheduler import RAMP_DOWN
 from ..data.collate import Samples, padding_id
 from ..runs.checkpoints import Checkpoint, delete_old, newest_checkpoint
 from ..runs.control import ControlReader
-from ..runs.state import FAILED, FINISHED, INTERRUPTED, process_start_time
+from ..runs.state import FAILED, FINISHED, INTERRUPTED, process_start_time, read_state
 from ..runs.store import RunFolder, open_run_folder, set_aside, write_json
 from .callbacks import RunCallback, StepRules
+from .choosing import ChooseFirst
 from .errors import InterruptedEarly, OutOfMemoryError, SaveError, forget_frames, is_out_of_memory
+from .finished import take_finished_result
 from .frame import Diary, Listener, Outcome, end_by_error, library_versions, save_summary
 from .loss import StepLoss
+from .monitoring import Monitor, draw_sample
 from .phases import PhaseWatch
 from .ranks import Ranks, current_ranks
-from .resuming import continue_order, identity_of, refuse_changes, take_finished_adapter
+from .resuming import continue_changed, continue_order, identity_of, refuse_changes
 from .routes import Trial, choose_route, run_pieces
 from .samples import answer_prompts
 from .setup import RunSetup, plan_facts, prepare_run, run_schedule
-from .step import BatchLoss
+from .step import BatchLoss, Extras
+from .wishes import optimizer_groups, with_data
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +104,7 @@ class _Run:
         self.emit = Diary(folder if ranks.is_main else None, listener)
         self.outcome = Outcome(FAILED, "", folder)
         self.checkpoint = newest_checkpoint(folder) if config.adapter.if_exists == "resume" else None
+        self.has_new_order = False  # resumed with changes
         self.controls = ControlReader(folder.control)
 
     # --- the frame: begin and end ----------------------------------------------------------------------------------------------
@@ -136,7 +142,7 @@ class _Run:
         outcome = self.outcome
         try:
             train_utils.free_memory()
-            if self.ranks.is_main and outcome.step and (missing := save_summary(outcome)):
+            if self.ranks.is_main and outcome.step and (missing := save_summary(outcome, self.emit)):
                 self.emit("message", level="warning", text=missing)
         except Exception as error:
             logger.debug("closing failed", exc_info=True)
@@ -165,7 +171,7 @@ class _Run:
         with train_utils.borrowed(model, tokenizer):
             setup = self._prepare(model, tokenizer)
             identity = identity_of(self.config, setup, model)
-            if self.checkpoint and not self._can_resume(self.checkpoint, setup, identity):
+            if self.checkpoint and not self._can_resume(self.checkpoint, setup, identity, (model, tokenizer)):
                 return
             if hasattr(model.config, "use_cache"):
                 model.config.use_cache = False
@@ -198,23 +204,34 @@ class _Run:
             self.emit("message", level="warning", text=warning)
         return setup
 
-    def _can_resume(self, checkpoint: Checkpoint, setup: RunSetup, identity: dict[str, Any]) -> bool:
+    def _can_resume(self, checkpoint: Checkpoint, setup: RunSetup, identity: dict[str, Any], loaded: tuple[Any, Any]) -> bool:
         """Whether there are steps left; raises where the checkpoint does not fit."""
-        refuse_changes(checkpoint, identity)
-        changed_epochs = continue_order(checkpoint, setup.sampler)
+        changed = refuse_changes(checkpoint, identity, by_word=self.config.adapter.resume_changed)
+        self.has_new_order = bool(changed)
+        if changed:
+            notes = continue_changed(checkpoint, setup.sampler, changed, identity)
+        else:
+            notes = continue_order(checkpoint, setup.sampler)
         plan = setup.sampler.plan
         if checkpoint.step >= plan.num_steps:
-            self.ranks.share(lambda: take_finished_adapter(self.folder, checkpoint, plan))
+            self.ranks.share(lambda: self._finish_from(checkpoint, setup, *loaded))
             self.outcome.adapter_saved, self.outcome.step = True, checkpoint.step
             self.outcome.end(FINISHED, f"The training was finished; its adapter was made from {checkpoint.path.name}.")
             return False
         self._write_parameters()
         self.emit("message", level="info", text=f"Resuming at step {checkpoint.step} from {checkpoint.path.name}.")
-        if changed_epochs:
-            self.emit("message", level="info", text=changed_epochs)
-        if setup.sampler.journal:
+        for note in notes:
+            self.emit("message", level="warning" if changed else "info", text=note)
+        if setup.sampler.journal or changed:
             self.emit("plan", **plan_facts(self.config, setup))
         return True
+
+    def _finish_from(self, checkpoint: Checkpoint, setup: RunSetup, model: Any, tokenizer: Any) -> None:
+        fitted = self._fit(model, setup, tokenizer)
+        try:
+            take_finished_result(self.folder, checkpoint, setup.sampler.plan, fitted)
+        finally:
+            fitted.undo()
 
     def _answer(self, model: Any, tokenizer: Any, when: str) -> None:
         settings = self.config.samples
@@ -230,11 +247,17 @@ class _Run:
 
         self.emit("stage", stage="training", detail="setting up the adapter")
         set_seed(self.config.training.seed)
-        peft_model = self._put_adapter_on(model, setup)
-        trained, total = train_utils.count_parameters(peft_model)
+        fitted = self._fit(model, setup, tokenizer)
+        try:
+            self._train_fitted(setup, fitted, tokenizer, identity)
+        finally:
+            fitted.undo()
+
+    def _train_fitted(self, setup: RunSetup, fitted: train_utils.Fitted, tokenizer: Any, identity: dict[str, Any]) -> None:
+        trained, total = train_utils.count_parameters(fitted.model)
         self.emit("message", level="info", text=f"Training {trained:,} of {total:,} parameters ({trained / total:.2%}).")
-        batch_loss = self._choose_route(setup, peft_model, padding_id(tokenizer))
-        callback, trainer = self._make_trainer(setup, peft_model, tokenizer, identity, batch_loss)
+        batch_loss = self._choose_route(setup, fitted.model, padding_id(tokenizer))
+        callback, trainer = self._make_trainer(setup, fitted, tokenizer, identity, batch_loss)
         self.emit("stage", stage="training", detail="")
         try:
             self._run_trainer(trainer, callback)
@@ -244,14 +267,14 @@ class _Run:
             trainer.optimizer = trainer.lr_scheduler = None
             trainer.accelerator.free_memory()
         if self.ranks.is_main:
-            self._answer_after(peft_model, tokenizer)
+            self._answer_after(fitted.model, tokenizer)
 
     def _choose_route(self, setup: RunSetup, peft_model: Any, pad_id: int) -> BatchLoss:
         """Try on the model which way of computing its batches is exact; all processes take the main one's."""
         entries, train = setup.entries, setup.prepared.train
 
         def choose() -> Any:
-            pieces = run_pieces(*entries.pieces(train, setup.prepared.lengths.tolist()))
+            pieces = run_pieces(*entries.pieces(train, setup.prepared.lengths.tolist(), setup.sampler.longest_items()))
             trial = Trial(peft_model, pieces, pad_id, setup.precision, entries.has_borders)
             return choose_route(trial, self.config.batching.route)
 
@@ -259,7 +282,9 @@ class _Run:
         for reason in route.reasons:
             self.emit("message", level="warning" if entries.has_borders else "info", text=reason)
         self.emit("message", level="info", text=route.words)
-        return BatchLoss(peft_model, route)
+        training = self.config.training
+        extras = Extras(training.neftune_alpha, training.label_smoothing, training.seed)
+        return BatchLoss(peft_model, route, extras)
 
     def _answer_after(self, model: Any, tokenizer: Any) -> None:
         """Answers of the trained model; the training is done and saved, whatever happens here."""
@@ -270,25 +295,26 @@ class _Run:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
             self.emit("message", level="warning", text=f"The prompts could not be answered after the training: {reason}.")
 
-    def _put_adapter_on(self, model: Any, setup: RunSetup) -> Any:
-        settings = self.config.adapter
+    def _fit(self, model: Any, setup: RunSetup, tokenizer: Any) -> train_utils.Fitted:
+        """The model made trainable by the method that was chosen: fresh, or with what was learned before."""
+        device = next(model.parameters()).device
+        size = setup.sampler.plan.batch_size
+        wish = with_data(setup.wish, setup.prepared, tokenizer, padding_id(tokenizer), batch_size=size, device=device)
         if self.checkpoint:
-            return train_utils.continue_lora(model, self.checkpoint.path)
-        if settings.if_exists != "continue":
-            return train_utils.add_lora(
-                model, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout, targets=setup.targets
-            )
-        peft_model = train_utils.continue_lora(model, self.folder.path)
-        has = peft_model.peft_config["default"]
-        if (has.r, has.lora_alpha, set(has.target_modules)) != (settings.rank, settings.alpha, set(setup.targets)):
-            text = f"The adapter keeps what it was made with: LoRA Rank {has.r}, LoRA Alpha {has.lora_alpha:g}, Target modules "
-            self.emit("message", level="warning", text=text + ", ".join(sorted(has.target_modules)))
-        return peft_model
+            fitted = train_utils.refit(model, self.checkpoint.path, replace(wish, resuming=True))
+        elif self.config.adapter.if_exists == "continue":
+            fitted = train_utils.refit(model, self.folder.path, wish)
+        else:
+            fitted = train_utils.fit(model, wish)
+        for note in fitted.notes:
+            self.emit("message", level="info", text=note)
+        return fitted
 
     def _make_trainer(
-        self, setup: RunSetup, peft_model: Any, tokenizer: Any, identity: dict[str, Any], batch_loss: BatchLoss
+        self, setup: RunSetup, fitted: train_utils.Fitted, tokenizer: Any, identity: dict[str, Any], batch_loss: BatchLoss
     ) -> tuple[RunCallback, Any]:
         from .arguments import training_arguments
+        from .optimizers import choose_optimizer, make_optimizer
         from .trainer import PlannedTrainer
 
         config, checkpoints = self.config, self.config.checkpoints
@@ -301,11 +327,11 @@ class _Run:
             checkpoints.stop_at_loss,
             config.training.lr_trigger_loss if config.training.schedule == RAMP_DOWN else 0.0,
         )
-        phases = PhaseWatch(setup.sampler, config.batching.switch_smoothing, self.emit)
+        phases = PhaseWatch(setup.sampler, self.emit)
         callback = RunCallback(setup.sampler.plan, rules, self.emit, self.controls, phases)
         if self.checkpoint:
             callback.smoothed.load(self.checkpoint.marker.get("smoothed", []))
-            phases.load(self.checkpoint.marker.get("phases", {}))
+            phases.load(self.checkpoint.marker.get("phases", {}), self.checkpoint.step, decided=not self.has_new_order)
 
         def marker() -> dict[str, Any]:
             state = {"identity": identity, "cause": callback.save_cause, "smoothed": callback.smoothed.state()}
@@ -321,27 +347,39 @@ class _Run:
 
         def on_evaluated(loss: StepLoss) -> None:
             step = trainer.state.global_step
-            self.emit("evaluation", step=step, epoch=trainer.state.epoch, loss=loss.mean, trained_tokens=loss.num_trained)
+            self.emit("evaluation", step=step, epoch=trainer.state.epoch or 0.0, loss=loss.mean, trained_tokens=loss.num_trained)
+            monitor.measure(trainer)
 
+        monitor = self._make_monitor(setup, tokenizer)
+        choice, _ = choose_optimizer(config, next(fitted.model.parameters()).device.type)
         trainer = PlannedTrainer(
-            model=peft_model,
-            args=training_arguments(config, setup, self.folder, peft_model),
+            fitted=fitted,
+            args=training_arguments(config, setup, self.folder, fitted.model),
             sampler=setup.sampler,
             train_samples=setup.entries.samples(setup.prepared.train),
             eval_samples=None if eval_data is None else Samples(eval_data),
             batch_loss=batch_loss,
             pad_id=padding_id(tokenizer),
-            schedule=run_schedule(config, setup.warmup_steps),
+            schedule=run_schedule(config, setup.warmup_steps, by_epochs=setup.sampler.has_past),
             marker=marker,
             after_save=after_save,
             on_evaluated=on_evaluated,
             callbacks=[callback],
             ranks=self.ranks,
+            make_optimizer=lambda model: make_optimizer(model, choice, optimizer_groups(model, setup.wish, choice)),
         )
         callback.trainer, callback.plan_facts = trainer, lambda: plan_facts(config, setup)
+        if fitted.choose:
+            trainer.add_callback(ChooseFirst(fitted.choose, config.adapter.sift_steps, self.emit, trainer))
         if self.checkpoint:
             trainer.trigger_step = self.checkpoint.marker.get("trigger_step")
         return callback, trainer
+
+    def _make_monitor(self, setup: RunSetup, tokenizer: Any) -> Monitor:
+        """Measures context understanding; the replies are drawn by the main process."""
+        sample = self.ranks.share(lambda: draw_sample(self.config, setup, tokenizer))
+        known = read_state(self.folder).understanding if self.checkpoint else []
+        return Monitor(sample, padding_id(tokenizer), self.emit, known)
 
     # --- training, and keeping what was learned --------------------------------------------------------------------------------
 
@@ -385,7 +423,7 @@ class _Run:
             return
         self.emit("stage", stage="saving", detail="writing the adapter")
         try:
-            save_adapter(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), self.folder.path)
+            save_adapter(trainer.fitted, self.folder.path, is_result=True)
         except Exception as error:
             raise SaveError(self.folder.path, str(error) or type(error).__name__) from error
         self.outcome.adapter_saved = True

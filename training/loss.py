@@ -20,6 +20,7 @@ class StepLoss:
     loss_sum: float
     num_trained: int
     num_tokens: int
+    num_padding: int = 0
 
     @property
     def mean(self) -> float:
@@ -34,20 +35,21 @@ class LossMeter:
         self._accelerator = accelerator
         self._sums: Any = None
 
-    def add(self, loss_sum: torch.Tensor, num_trained: int, num_tokens: int) -> None:
+    def add(self, loss_sum: torch.Tensor, num_trained: int, num_tokens: int, num_padding: int = 0) -> None:
         """One batch of this rank.
 
         Args:
             loss_sum: scalar, sum of the cross-entropies.
             num_trained: trained tokens.
             num_tokens: tokens without padding.
+            num_padding: padding that was computed with them.
         """
         import torch
 
         loss = loss_sum.detach()
         if self._sums is None:
-            self._sums = torch.zeros(3, dtype=torch.float32 if loss.device.type == "mps" else torch.float64, device=loss.device)
-        for place, amount in enumerate((loss, num_trained, num_tokens)):
+            self._sums = torch.zeros(4, dtype=torch.float32 if loss.device.type == "mps" else torch.float64, device=loss.device)
+        for place, amount in enumerate((loss, num_trained, num_tokens, num_padding)):
             self._sums[place] += amount
 
     def read(self) -> StepLoss:
@@ -58,5 +60,5 @@ class LossMeter:
             return StepLoss(float("nan"), 0, 0)
         if self._accelerator.num_processes > 1:
             sums = self._accelerator.reduce(sums, reduction="sum")
-        loss, trained, tokens = sums.tolist()
-        return StepLoss(loss, int(trained), int(tokens))
+        loss, *counts = sums.tolist()
+        return StepLoss(loss, *map(int, counts))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..batching.course import SMOOTHING_STEPS, SWITCHES
 from ..batching.trigger import LossWindow, loss_cause
 from ..hybrid_batching import HybridBatchSampler
 from .loss import StepLoss
@@ -18,17 +19,21 @@ class PhaseWatch:
 
     Args:
         sampler: the run's batches.
-        smoothing_steps: steps over which a loss that ends a phase is averaged.
         emit: takes events.
     """
 
-    def __init__(self, sampler: HybridBatchSampler, smoothing_steps: int, emit: Any) -> None:
+    def __init__(self, sampler: HybridBatchSampler, emit: Any) -> None:
         self._sampler = sampler
         self._emit = emit
-        self._window = LossWindow(smoothing_steps)
+        self._window = self._window_of(0)
         self._served = 0
         self._decided_at: int | None = None
-        self._has_warned = False
+        self._warned: set[int] = set()
+
+    def _window_of(self, stage: int) -> LossWindow:
+        """An empty one, as long as the transition that ends the phase asks for."""
+        transitions = self._sampler.course.transitions
+        return LossWindow(transitions[stage].smoothing if stage < len(transitions) else SMOOTHING_STEPS)
 
     def begin(self) -> None:
         """The run begins, with its first phase; not where it is resumed."""
@@ -48,7 +53,7 @@ class PhaseWatch:
         if step >= sampler.plan.num_steps:
             return ""
         if sampler.stage_at(step) != sampler.stage_at(step - 1):
-            self._window.clear()
+            self._window = self._window_of(sampler.stage_at(step))
             self._say_begin(step)
             self._decided_at = None
             return ""
@@ -91,10 +96,17 @@ class PhaseWatch:
         """For a checkpoint."""
         return {"losses": self._window.state(), "decided_at": self._decided_at}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
+    def load(self, state: dict[str, Any], step: int, *, decided: bool = True) -> None:
+        """From a checkpoint.
+
+        Args:
+            state: of :meth:`state`.
+            step: optimizer steps that were done.
+            decided: a switch that was decided on is still to come; not where the order begins anew.
+        """
+        self._window = self._window_of(self._sampler.stage_at(step))
         self._window.load(state.get("losses", []))
-        self._decided_at = state.get("decided_at")
+        self._decided_at = state.get("decided_at") if decided else None
 
     def _stage_begin(self, stage: int) -> int:
         """Optimizer steps that were done when a phase began."""
@@ -130,13 +142,16 @@ class PhaseWatch:
     def _warn_if_below(self, stage: int, epochs_in_stage: float) -> None:
         """A phase whose loss was low from its beginning on ends as soon as it may: probably not what was meant."""
         course = self._sampler.course
-        if self._has_warned or stage >= course.last_stage or course.transitions[stage].by != "loss" or not self._window.is_full:
+        if stage in self._warned or stage >= course.last_stage:
+            return
+        if course.transitions[stage].by != "loss" or not self._window.is_full:
             return
         low, earliest = course.transitions[stage].loss_range[0], course.earliest_by_loss(stage)
         if self._window.mean < low and epochs_in_stage < earliest:
-            self._has_warned = True
+            self._warned.add(stage)
+            label = list(SWITCHES.values())[min(stage, len(SWITCHES) - 1)]
             text = (
-                f"Switch at loss: the smoothed loss {self._window.mean:.3f} is below {low:g} already, so that the phase "
-                f"'{course.phases[stage]}' ends after its shortest length of {earliest:g} epochs. Lower Switch at loss, from."
+                f"{label} at loss: the smoothed loss {self._window.mean:.3f} is below {low:g} already, so that the phase "
+                f"'{course.phases[stage]}' ends after its shortest length of {earliest:g} epochs. Lower {label} at loss, from."
             )
             self._emit("message", level="warning", text=text)

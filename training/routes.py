@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from ..data.chat import IGNORE
 from ..data.collate import Collator, separate, trained_places
 from .attention import NotExactError, attention_configs
+from .chunks import UNCHANGED, Behind, whole_losses
 from .errors import is_out_of_memory
 from .head import CHUNKED, FULL, SELECTED, TrainedHead, can_chunk
 from .segments import usable_kernels
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 ROUTES = ("auto", FLAT, MASKED, PADDED)
 
 HEAD_TOKENS, LAYOUT_TOKENS, NEIGHBOUR_TOKENS, PLACES = 48, 256, 96, 24
+SMOOTHING = 0.1  # label smoothing is tried with the losses
 # number format of the computation -> most difference of logits (length of the difference by their own), and of a neighbour's logits
 _BOUNDS = {
     torch.float64: (1e-10, 1e-12),
@@ -78,10 +80,12 @@ class Trial:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """As training computes, but without dropout and gradients."""
-        training, cuda_like = self.model.training, self.precision != "float32"
+        training, is_half = self.model.training, self.precision != "float32"
+        # not entered at all for float32: some devices warn of a format that they do not know, though it is off
+        mixed = torch.autocast(self.device.type, getattr(torch, self.precision)) if is_half else nullcontext()
         self.model.eval()
         try:
-            with torch.no_grad(), torch.autocast(self.device.type, getattr(torch, self.precision), enabled=cuda_like):
+            with torch.no_grad(), mixed:
                 yield
         finally:
             self.model.train(training)
@@ -98,21 +102,21 @@ def choose_route(trial: Trial, wanted: str = "auto") -> Route:
         ValueError: the wanted route is not exact for this model, or the model cannot be trained by any.
     """
     with trial.computing():
-        head, reasons = _choose_head(trial)
+        head, behind, reasons = _choose_head(trial)
         state = "" if wanted == PADDED else stateful_layers(trial.model)
         if state:
             reasons.append(f"Batches: rows that hold several samples are not exact for this model: {state}.")
         for layout, kernel in [] if state else _candidates(trial, wanted):
-            route = Route(layout, kernel, head)
+            route = Route(layout, kernel, head, behind=behind)
             reason = _attempt(lambda route=route: _disagreement(trial, route))  # type: ignore[misc]
             if not reason:
-                return _refuse_flex(trial, Route(layout, kernel, head, tuple(reasons)))
+                return _refuse_flex(trial, Route(layout, kernel, head, tuple(reasons), behind))
             if kernel in ("", "segments"):
                 reasons.append(f"Batches: {layout} rows are not exact for this model: {reason}.")
             logger.debug("route %s %s: %s", layout, kernel, reason)
     if wanted not in ("auto", PADDED):
         raise ValueError(f"Batch route: {reasons[-1].removeprefix('Batches: ')} Got: {wanted!r}. Choose auto or padded.")
-    return _refuse_flex(trial, Route(PADDED, "", head, tuple(reasons)))
+    return _refuse_flex(trial, Route(PADDED, "", head, tuple(reasons), behind))
 
 
 def _candidates(trial: Trial, wanted: str) -> list[tuple[str, str]]:
@@ -149,8 +153,8 @@ def _refuse_flex(trial: Trial, route: Route) -> Route:
 # --- the head ------------------------------------------------------------------------------------------------------------------
 
 
-def _choose_head(trial: Trial) -> tuple[str, list[str]]:
-    """The head's mode, and what speaks against a better one."""
+def _choose_head(trial: Trial) -> tuple[str, Behind, list[str]]:
+    """The head's mode, what the model does behind it, and what speaks against a better one."""
     batch = trial.batch([_cut(piece, HEAD_TOKENS) for piece in trial.pieces[:3]], PADDED)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **without_cache(trial.model)}
     places, targets = batch["positions"], batch["targets"]
@@ -161,23 +165,27 @@ def _choose_head(trial: Trial) -> tuple[str, list[str]]:
         made = TrainedHead(trial.model, SELECTED).logits(trial.model, inputs, places)
         return _differs(made, logits, _BOUNDS[trial.dtype][0])
 
+    found: list[Behind] = []
+
     def chunked() -> str:
-        head = TrainedHead(trial.model, CHUNKED)
         if not can_chunk(trial.model.get_output_embeddings()):
-            return "the head is trained or not a plain linear layer"
-        if not head.leaves_output_alone(trial.model, inputs, places):
-            return "the model changes the logits behind its head"
-        exact = torch.nn.functional.cross_entropy(
-            logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none"
-        )
-        return _differs(head.losses(trial.model, inputs, places, targets), exact, _BOUNDS[trial.dtype][0])
+            return "the calls of the head are watched, or its weights are moved about"
+        behind = TrainedHead(trial.model, CHUNKED).behind(trial.model, inputs, places)
+        if behind is None:
+            return "the model changes the logits behind its head in a way that is not known here"
+        found.append(behind)
+        exact, _ = whole_losses(logits, targets, SMOOTHING)
+        head = TrainedHead(trial.model, CHUNKED, behind)
+        made = head.losses(trial.model, inputs, places, targets, SMOOTHING)
+        whole = torch.stack([exact / len(targets), *whole_losses(logits, targets, 0.0)[1]])
+        return _differs(torch.stack([made.objective / len(targets), *made.each]), whole, _BOUNDS[trial.dtype][0])
 
     if reason := _attempt(selected):
-        return FULL, [f"Batches: the loss needs the logits of all tokens: {reason}."]
+        return FULL, UNCHANGED, [f"Batches: the loss needs the logits of all tokens: {reason}."]
     if reason := _attempt(chunked):
         logger.debug("no chunked head: %s", reason)
-        return SELECTED, []
-    return CHUNKED, []
+        return SELECTED, UNCHANGED, []
+    return CHUNKED, found[0], []
 
 
 # --- the layout ----------------------------------------------------------------------------------------------------------------
@@ -270,7 +278,7 @@ def _differs(got: torch.Tensor, wanted: torch.Tensor, bound: float) -> str:
     """By how much two tensors differ, where that is too much; "" if it is not."""
     if got.shape != wanted.shape:
         return f"its output has the shape {tuple(got.shape)} instead of {tuple(wanted.shape)}"
-    got, wanted = got.double(), wanted.double()
+    got, wanted = (entry.cpu().double() for entry in (got, wanted))  # not every device knows float64
     error = float((got - wanted).norm() / wanted.norm().clamp_min(1e-30))
     return "" if error <= bound else f"the results differ by {error:.1e}"  # also where it is not a number
 

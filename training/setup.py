@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import train_utils
+from ..adapting.sift import sift_notes
 from ..config import RunConfig
 from ..custom_scheduler import OPTIONS, Schedule, schedule_notes
 from ..data.packing import NEEDS_VECTORS
 from ..data.prepare import Prepared, prepare
-from ..evaluation.memory import adapter_parameters, estimate_memory
 from ..hybrid_batching import HybridBatchSampler, RunPlan, fit_accumulation
-from .course import batch_entries, course_warnings, make_course, phase_facts
-from .entries import Entries, make_entries
+from .course import batch_entries, course_warnings, make_course, phase_facts, preview_packs
+from .entries import Entries, data_settings, make_entries
+from .needs import learning_of, memory_needs
+from .optimizers import choose_optimizer
 from .trainer import schedule_factor
+from .wishes import make_wish
 
 FEW_TRAINED_SHARE = 0.02
 
@@ -33,23 +36,28 @@ class RunSetup:
         prepared: the data.
         entries: what the sampler draws: samples or packs of them.
         sampler: the run's batches; its ``plan`` has the steps.
-        targets: names of the modules that get an adapter.
+        wish: the training method and its settings; its ``targets`` are the places that get an adapter.
         precision: float32, bfloat16 or float16.
         warmup_steps: optimizer steps.
         warnings: sentences on adjusted settings and likely mistakes.
-        num_trained: weights of the adapter.
+        size: what the method trains and leaves behind.
         memory: bytes by part (see evaluation.memory).
     """
 
     prepared: Prepared
     entries: Entries
     sampler: HybridBatchSampler
-    targets: list[str]
+    wish: train_utils.Wish
     precision: str
     warmup_steps: int
-    num_trained: int
+    size: train_utils.Size
     memory: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the modules that get an adapter."""
+        return self.wish.targets.names
 
 
 def prepare_run(
@@ -69,9 +77,16 @@ def prepare_run(
     """
     warnings: list[str] = []
     train_utils.refuse_adapter(model)
+    train_utils.keep_packed(model)
     _check_context(config, model)
-    targets = train_utils.resolve_targets(config.adapter.targets, train_utils.linear_module_names(model))
+    wish = make_wish(config, model)
+    size = train_utils.model_size(model, wish)
+    warnings += size.notes
+    if wish.method == "sift":
+        warnings += sift_notes(config.training.learning_rate, config.training.optimizer)
     precision = _precision(config, model)
+    choice, notes = choose_optimizer(config, next(model.parameters()).device.type)
+    warnings += notes
     prepared, entries = _prepare(config, model, tokenizer, progress)
     _check_vocabulary(model, tokenizer, prepared)
     _refuse_untrained(prepared)
@@ -80,16 +95,8 @@ def prepare_run(
     _warn_about_schedule(config, sampler.plan, warmup_steps, warnings)
     _warn_about_data(config, tokenizer, prepared, warnings)
     warnings += config.without_effect()
-    num_trained = adapter_parameters(model, targets, config.adapter.rank)
-    memory = estimate_memory(
-        model,
-        num_trained=num_trained,
-        batch_size=sampler.plan.batch_size,
-        longest=max(entries.lengths),
-        optimizer=config.training.optimizer,
-        checkpointing=config.training.gradient_checkpointing,
-    )
-    return RunSetup(prepared, entries, sampler, targets, precision, warmup_steps, num_trained, memory, warnings)
+    memory = memory_needs(config, model, learning_of(wish, size, model, choice), sampler, precision, entries.lengths)
+    return RunSetup(prepared, entries, sampler, wish, precision, warmup_steps, size, memory, warnings)
 
 
 def prepare_samples(
@@ -101,14 +108,14 @@ def prepare_samples(
         model: asked for embeddings by related packing only; else it may be None.
     """
     prepared, entries = _prepare(config, model, tokenizer, progress)
-    return prepared, entries.packs
+    return prepared, preview_packs(config, prepared, entries)
 
 
 def _prepare(config: RunConfig, model: Any, tokenizer: Any, progress: Progress | None) -> tuple[Prepared, Entries]:
     if config.model.chat_template:
         tokenizer.chat_template = train_utils.read_chat_template(config.model.chat_template)
     embed = _embedder(config, model, tokenizer)
-    prepared = prepare(config.data, tokenizer, seed=config.training.seed, progress=progress, embed=embed)
+    prepared = prepare(data_settings(config), tokenizer, seed=config.training.seed, progress=progress, embed=embed)
     return prepared, make_entries(config, prepared, progress)
 
 
@@ -125,7 +132,7 @@ def _embedder(config: RunConfig, model: Any, tokenizer: Any) -> Any:
 def plan_facts(config: RunConfig, setup: RunSetup) -> dict[str, Any]:
     """The plan in numbers, for the diary and for Check."""
     plan = setup.sampler.plan
-    schedule = run_schedule(config, setup.warmup_steps)
+    schedule = run_schedule(config, setup.warmup_steps, by_epochs=setup.sampler.has_past)
     factor = schedule_factor(schedule, lambda: plan)
     places = sorted({round(plan.num_steps * part / 100) for part in range(101)})
     return {
@@ -146,7 +153,9 @@ def plan_facts(config: RunConfig, setup: RunSetup) -> dict[str, Any]:
         "learning_rates": [(step, config.training.learning_rate * factor(step)) for step in places],
         "targets": setup.targets,
         "precision": setup.precision,
-        "num_trained_parameters": setup.num_trained,
+        "method": setup.wish.method,
+        "num_trained_parameters": setup.size.num_trained,
+        "result_bytes": setup.size.num_bytes,
         "memory": setup.memory,
     }
 
@@ -188,8 +197,23 @@ def _refuse_untrained(prepared: Prepared) -> None:
 def _make_sampler(
     config: RunConfig, prepared: Prepared, entries: Entries, world_size: int, warnings: list[str]
 ) -> HybridBatchSampler:
-    num_entries, word = len(entries.lengths), entries.word
+    word, ordered = entries.word, batch_entries(prepared, entries)
     wanted, accumulation = config.batching.true_batch_size, config.batching.gradient_accumulation
+
+    def made(batch_size: int, accumulation: int) -> HybridBatchSampler:
+        return HybridBatchSampler(
+            ordered,
+            batch_size=batch_size,
+            num_epochs=config.training.epochs,
+            accumulation=accumulation,
+            world_size=world_size,
+            seed=config.training.seed,
+            phase=make_course(config),
+            packing=entries.packing,
+        )
+
+    sampler = made(wanted, accumulation)
+    num_entries = sampler.most_rows() if sampler.is_packed else len(entries.lengths)
     batch_size = min(wanted, max(1, num_entries // world_size))
     if batch_size < wanted:
         warnings.append(f"True Batch Size lowered from {wanted} to {batch_size}: there are only {num_entries} {word}.")
@@ -199,15 +223,8 @@ def _make_sampler(
             f"Gradient Accumulation Steps lowered from {accumulation} to {fitting}: "
             f"one step would need {accumulation * batch_size * world_size} {word}, there are {num_entries}."
         )
-    sampler = HybridBatchSampler(
-        batch_entries(prepared, entries),
-        batch_size=batch_size,
-        num_epochs=config.training.epochs,
-        accumulation=fitting,
-        world_size=world_size,
-        seed=config.training.seed,
-        phase=make_course(config),
-    )
+    if (batch_size, fitting) != (wanted, accumulation):
+        sampler = made(batch_size, fitting)
     warnings.extend(course_warnings(config, sampler))
     return sampler
 
@@ -221,13 +238,19 @@ def _warmup_steps(config: RunConfig, num_steps: int, warnings: list[str]) -> int
     return steps
 
 
-def run_schedule(config: RunConfig, warmup_steps: int) -> Schedule:
-    """The schedule that the settings mean."""
+def run_schedule(config: RunConfig, warmup_steps: int, *, by_epochs: bool = False) -> Schedule:
+    """The schedule that the settings mean.
+
+    Args:
+        config: all settings.
+        warmup_steps: optimizer steps.
+        by_epochs: steps cannot be its clock, since they had another size before the run was resumed with changes.
+    """
     training = config.training
     options = {name: float(getattr(training, name)) for name in OPTIONS}
     # joined entries and phases that begin by loss change the number of steps on the way
-    by_epochs = len(make_course(config).phases) > 1
-    return Schedule(training.schedule, training.learning_rate, warmup_steps, options, by_epochs)
+    is_hybrid = len(make_course(config).phases) > 1
+    return Schedule(training.schedule, training.learning_rate, warmup_steps, options, by_epochs or is_hybrid)
 
 
 def _warn_about_schedule(config: RunConfig, plan: RunPlan, warmup_steps: int, warnings: list[str]) -> None:

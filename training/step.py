@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.collate import Collator
 from .attention import SegmentAttention
-from .head import TrainedHead
+from .chunks import UNCHANGED, Behind
+from .head import Losses, TrainedHead
+from .noise import BatchPlace, EmbeddingNoise
 
 if TYPE_CHECKING:
     import torch
@@ -41,12 +43,14 @@ class Route:
         kernel: name in segments.KERNELS; "" = the model's own attention.
         head: chunked, selected or full.
         reasons: sentences on what could not be had.
+        behind: what the model does behind its head.
     """
 
     layout: str
     kernel: str
     head: str
     reasons: tuple[str, ...] = ()
+    behind: Behind = UNCHANGED
 
     @property
     def words(self) -> str:
@@ -55,17 +59,36 @@ class Route:
         return f"Batches: {', '.join(parts)}."
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What is done to batches that train, and to no other.
+
+    Attributes:
+        neftune_alpha: strength of the noise on the embeddings; 0 = none.
+        label_smoothing: share of the target that all words have in equal parts; 0 = none.
+        seed: of the run.
+    """
+
+    neftune_alpha: float = 0.0
+    label_smoothing: float = 0.0
+    seed: int = 0
+
+
 class BatchLoss:
     """Computes batches of a :class:`~..data.collate.Collator` by a route.
 
     Args:
         model: the model without DDP around it; also one wrapped by peft.
         route: what was chosen for it.
+        extras: for :meth:`training_losses` only.
     """
 
-    def __init__(self, model: Any, route: Route) -> None:
+    def __init__(self, model: Any, route: Route, extras: Extras | None = None) -> None:
         self.route = route
-        self._head = TrainedHead(model, route.head)
+        self.extras = extras or Extras()
+        alpha, seed = self.extras.neftune_alpha, self.extras.seed
+        self._noise = EmbeddingNoise(model, alpha, seed) if alpha else None
+        self._head = TrainedHead(model, route.head, route.behind)
         self._attention = SegmentAttention(model, route.kernel) if route.layout == FLAT else None
         self._extras = without_cache(model)
 
@@ -88,6 +111,20 @@ class BatchLoss:
             A scalar with gradient, in float32 at least.
         """
         return self._head.loss_sum(model, *self._call(batch))
+
+    def losses(self, model: Any, batch: dict[str, Any]) -> Losses:
+        """As :meth:`loss_sum`, and the loss of each trained token, in the order of ``batch["targets"]``."""
+        return self._head.losses(model, *self._call(batch))
+
+    def training_losses(self, model: Any, batch: dict[str, Any], place: BatchPlace) -> Losses:
+        """As :meth:`losses`, with the :class:`Extras`: the objective is smoothed, the loss of each token is not.
+
+        Args:
+            place: decides the noise.
+        """
+        noise = self._noise.on(batch["segments"], place) if self._noise else nullcontext()
+        with noise:
+            return self._head.losses(model, *self._call(batch), smoothing=self.extras.label_smoothing)
 
     def logits(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
         """(trained, vocabulary) of a batch; for comparisons."""

@@ -22,8 +22,11 @@ from ..custom_scheduler import SCHEDULES, Progress, Schedule
 from ..data.collate import Collator, Samples
 from ..hybrid_batching import HybridBatchSampler, RunPlan
 from ..runs.checkpoints import mark_complete
+from ..train_utils import Fitted
 from .errors import SaveError
 from .loss import LossMeter, StepLoss
+from .noise import BatchPlace
+from .optimizers import GROUP_SETTINGS, averaged_weights, load_trained_weights, save_trained_weights, settle
 from .ranks import Ranks
 from .step import BatchLoss
 
@@ -34,6 +37,7 @@ class PlannedTrainer(Trainer):
     """Runs a planned sequence of batches.
 
     Args:
+        fitted: the model and how it is saved.
         sampler: the run's batches.
         train_samples: map-style samples, addressed by the sampler's indices.
         eval_samples: held-out samples, or None.
@@ -44,12 +48,13 @@ class PlannedTrainer(Trainer):
         after_save: called with the checkpoint's folder once it is whole (main process only).
         on_evaluated: called with the loss on the held-out samples.
         ranks: the processes that train together.
+        make_optimizer: gives the optimizer of a model's trained parameters, each group with its own base rate.
     """
 
     def __init__(
         self,
         *,
-        model: Any,
+        fitted: Fitted,
         args: TrainingArguments,
         sampler: HybridBatchSampler,
         train_samples: Samples,
@@ -62,15 +67,17 @@ class PlannedTrainer(Trainer):
         on_evaluated: Callable[[StepLoss], None],
         callbacks: list[Any],
         ranks: Ranks,
+        make_optimizer: Callable[[Any], torch.optim.Optimizer],
     ) -> None:
         super().__init__(
-            model=model,
+            model=fitted.model,
             args=args,
             train_dataset=train_samples,
             data_collator=batch_loss.collator(pad_id),
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        self.fitted = fitted
         self.sampler = sampler
         self.eval_samples = eval_samples
         self.batch_loss = batch_loss
@@ -83,6 +90,9 @@ class PlannedTrainer(Trainer):
         self.ranks = ranks
         self.meter = LossMeter(self.accelerator)
         self.last_grad_norm: float | None = None
+        self._place: BatchPlace | None = None
+        self._make_optimizer = make_optimizer
+        self._base_rates: list[float] = []
         # our loss divides by num_items_in_batch itself, so Trainer must count them and must not divide again
         self.model_accepts_loss_kwargs = True
 
@@ -104,6 +114,13 @@ class PlannedTrainer(Trainer):
         prepared: DataLoader = self.accelerator.prepare(loader)
         return prepared
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The run's optimizer; the rates of its groups are what the schedule scales."""
+        if self.optimizer is None:
+            self.optimizer = self._make_optimizer(self.model if model is None else model)
+            self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        return self.optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Learning rate as a function of planned progress; ``num_training_steps`` is Trainer's guess and not used."""
         if self.lr_scheduler is None:
@@ -122,13 +139,12 @@ class PlannedTrainer(Trainer):
         The scheduler alone would lag behind where half precision skips a step, and would keep a checkpoint's rates where the user
         changed Learning Rate or Epochs before resuming.
         """
-        scheduler, groups = self.lr_scheduler, self._groups()
-        base = self.args.learning_rate
-        rate = base * self._factor(step)
-        for group in groups:
+        scheduler, factor = self.lr_scheduler, self._factor(step)
+        rates: list[Any] = [base * factor for base in self._base_rates]
+        for group, base, rate in zip(self._groups(), self._base_rates, rates, strict=True):
             group["initial_lr"], group["lr"] = base, rate
         assert scheduler is not None
-        scheduler.base_lrs, scheduler.last_epoch, scheduler._last_lr = [base] * len(groups), step, [rate] * len(groups)
+        scheduler.base_lrs, scheduler.last_epoch, scheduler._last_lr = [*self._base_rates], step, rates
 
     def _groups(self) -> list[dict[str, Any]]:
         assert self.optimizer is not None
@@ -139,27 +155,51 @@ class PlannedTrainer(Trainer):
         if checkpoint is None:
             return
         assert self.optimizer is not None
-        decays = [group["weight_decay"] for group in self._groups()]
+        settings = [{key: group[key] for key in GROUP_SETTINGS if key in group} for group in self._groups()]
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
             # older transformers loads to a device called cpu:0 where several processes train on CPUs, which torch refuses
             state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
             self.optimizer.load_state_dict(state)
-        for group, decay in zip(self._groups(), decays, strict=True):
-            group["weight_decay"] = decay
+            load_trained_weights(self.optimizer, Path(checkpoint))
+        for group, setting in zip(self._groups(), settings, strict=True):
+            group.update(setting)
         self.align_schedule(self.state.global_step)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            save_trained_weights(self.optimizer, Path(output_dir))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; however it ends, the model is left with the weights that are its result."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            settle(self.optimizer)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Summed loss of the batch over the number of trained tokens of the whole optimizer step."""
-        loss_sum = self.batch_loss.loss_sum(model, inputs)
-        self.meter.add(loss_sum, len(inputs["targets"]), inputs["num_tokens"])
+        """Summed loss of the batch over the number of trained tokens of the whole optimizer step.
+
+        What is reported is the cross-entropy without label smoothing, so that it can be compared with other runs and evaluations.
+        """
+        losses = self.batch_loss.training_losses(model, inputs, self._next_place())
+        num_tokens = inputs["num_tokens"]
+        self.meter.add(losses.each.sum(), len(inputs["targets"]), num_tokens, inputs["input_ids"].numel() - num_tokens)
         assert num_items_in_batch is not None, "Trainer did not count the labels"
         # DDP averages gradients over ranks; the sum over all trained tokens is wanted
-        loss = loss_sum * self.accelerator.num_processes / num_items_in_batch
+        loss = losses.objective * self.accelerator.num_processes / num_items_in_batch
         return (loss, None) if return_outputs else loss
+
+    def _next_place(self) -> BatchPlace:
+        """Of the batch that comes now; a resumed run begins at a whole step, so it counts the same."""
+        step, last = int(self.state.global_step), self._place
+        number = last.number + 1 if last is not None and last.step == step else 0
+        self._place = BatchPlace(step, number, self.ranks.index)
+        return self._place
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """One batch forward and backward; everything else that calls the model finds it with its own attention."""
@@ -180,7 +220,8 @@ class PlannedTrainer(Trainer):
         assert self.eval_samples is not None, "evaluation without evaluation samples"
         # not the wrapped model: DistributedDataParallel has nothing to add where no gradient is made
         batches = (self.eval_samples, self._eval_collator, self.plan.batch_size)
-        result = evaluate_loss(self.model, self.batch_loss, *batches, self.accelerator)
+        with averaged_weights(self.optimizer):
+            result = evaluate_loss(self.model, self.batch_loss, *batches, self.accelerator)
         self.on_evaluated(result)
         metrics = {"eval_loss": result.mean}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -188,8 +229,13 @@ class PlannedTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:  # newer transformers calls this on every process
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            save_adapter(model, Path(output_dir or str(self.args.output_dir)))
+            with averaged_weights(self.optimizer):
+                save_adapter(self.fitted, Path(output_dir or str(self.args.output_dir)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The method took the checkpoint's weights up already; sharded ones are Trainer's."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save all of a checkpoint, then its marker; a save that fails leaves nothing behind and the older ones in place.
@@ -281,15 +327,6 @@ def evaluate_loss(
     return meter.read()
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write adapter_model.safetensors and adapter_config.json; files appear whole or not at all."""
-    temporary = folder / ".saving"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        # embeddings are not trained here; asking peft to find out would ask a hub
-        model.save_pretrained(str(temporary), save_embedding_layers=False)
-        for file in temporary.iterdir():
-            file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def save_adapter(fitted: Fitted, folder: Path, *, is_result: bool = False) -> None:
+    """Write what was learned, for a checkpoint or as the result; files appear whole or not at all."""
+    (fitted.result if is_result else fitted.save)(folder)

@@ -123,6 +123,9 @@ path.tph-raw { stroke: var(--tph-line); opacity: .35; stroke-width: 1; }
 path.tph-smooth { stroke: var(--tph-line); stroke-width: 2; }
 path.tph-eval { stroke: var(--tph-second); }
 path.tph-rate { stroke: var(--tph-line); }
+path.tph-gain-context { stroke: var(--tph-line); } path.tph-gain-order { stroke: var(--tph-second); } path.tph-gain-distance { stroke: var(--tph-good); }
+.tph-legend .tph-gain-order::before { background: var(--tph-second); } .tph-legend .tph-gain-distance::before { background: var(--tph-good); }
+#tph-phases { margin-top: 10px; }
 .tph-legend { display: flex; gap: 12px; font-size: 12px; color: var(--tph-muted); }
 .tph-legend span::before { content: ""; display: inline-block; width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; background: var(--tph-line); }
 .tph-legend span:empty { display: none; }

@@ -1,4 +1,4 @@
-"""Curves of a run as inline SVG: loss raw and smoothed, evaluation loss, learning rate, over epochs. Pure functions of numbers.
+"""Curves of a run as inline SVG: loss raw and smoothed, evaluation loss, gains, learning rate, over epochs. Pure functions of numbers.
 
 Guarantee: every peak and every dip stays visible however long the run is, since thinning keeps the lowest and the highest point of each
 stretch. Price: lines are stretched to the page's width by the browser, so the numbers at the axes are HTML beside the SVG.
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ..evaluation.phase_table import GAIN_TITLES
 from ..runs.state import RunState
 from .fields import write_number
 
@@ -125,8 +126,18 @@ def _line(curve: Curve, places: Sequence[Point]) -> str:
     return f'<path class="tph-line {curve.style}" d="{path}"/>{extra}'
 
 
+def _gain_chart(state: RunState, max_x: float) -> str:
+    """What the conversation tells the model over the epochs; empty where nobody measured it."""
+    curves = []
+    for name, title in GAIN_TITLES.items():
+        found = [(entry.get("epoch"), entry.get("gains", {}).get(name, {}).get("mean")) for entry in state.understanding]
+        points = [(float(x), float(y)) for x, y in found if isinstance(x, (int, float)) and isinstance(y, (int, float))]
+        curves.append(Curve(title, f"tph-gain-{name}", points, dots=True))
+    return chart("Context understanding (nats per reply token)", curves, max_x)
+
+
 def run_charts(state: RunState) -> str:
-    """Loss and learning rate of a run over its epochs; a word while there is nothing to draw yet."""
+    """Loss, gains and learning rate of a run over its epochs; a word while there is nothing to draw yet."""
     steps = state.steps
     num_epochs = state.plan.get("num_epochs")
     max_x = float(num_epochs) if isinstance(num_epochs, (int, float)) else 0.0
@@ -140,6 +151,7 @@ def run_charts(state: RunState) -> str:
         max_x,
     )
     rate = chart("Learning rate", [Curve("", "tph-rate", points_of(steps, "lr"))], max_x, from_zero=True)
+    gains = _gain_chart(state, max_x)
     if not loss and not rate:
         return '<div id="tph-curve"></div>'
-    return f'<div id="tph-curve">{loss}{rate}<p class="tph-axis">epochs</p></div>'
+    return f'<div id="tph-curve">{loss}{gains}{rate}<p class="tph-axis">epochs</p></div>'

@@ -86,7 +86,10 @@ def plan_facts(plan: dict[str, Any], save_every_steps: int = 0) -> list[tuple[st
     if plan.get("padding_share") is not None:
         facts.append(("Padding", f"{plan['padding_share']:.1%} of what is computed"))
     if plan.get("num_trained_parameters"):
-        facts.append(("Trained weights", f"{plan['num_trained_parameters']:,} on {', '.join(plan.get('targets', []))}"))
+        places = f" on {', '.join(plan['targets'])}" if plan.get("targets") else ""
+        facts.append(("Trained weights", f"{plan['num_trained_parameters']:,} by {plan.get('method', 'lora')}{places}"))
+    if plan.get("result_bytes"):
+        facts.append(("Size of the result", f"{plan['result_bytes'] / 1e6:,.1f} MB"))
     if plan.get("precision"):
         facts.append(("Precision", str(plan["precision"])))
     return facts

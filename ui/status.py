@@ -54,7 +54,7 @@ def status_html(view: RunView | None) -> str:
         return _card(IDLE, f'<p class="tph-muted">{hint}</p>')
     state = view.state
     status = state.status or RUNNING
-    body = [_head(view, status), _bar(state, status), _facts(state, status), _end_words(view, status)]
+    body = [_head(view, status), _bar(state, status), _facts(state, status), _end_words(view, status), _diagnosis(state)]
     body.append(_messages(state.messages))
     return _card(status, "".join(body)) + _result(view, status)
 
@@ -150,6 +150,16 @@ def _end_words(view: RunView, status: str) -> str:
         return f'<p class="tph-error" role="alert">{escape(message)}</p>' + (f"<p>{escape(remedy)}</p>" if remedy else "")
     text = " ".join(part for part in (message, remedy) if part)
     return f"<p>{escape(text)}</p>" if text else ""
+
+
+def _diagnosis(state: RunState) -> str:
+    """What the curves showed at the end."""
+    entries = "".join(
+        f'<li data-kind="{escape(str(found.get("kind", "")))}"><b>{escape(str(found.get("kind", "")))}</b>: '
+        f"{escape(str(found.get('words', '')))} {escape(str(found.get('advice', '')))}</li>"
+        for found in state.diagnosis
+    )
+    return f'<ul class="tph-messages" data-part="diagnosis">{entries}</ul>' if entries else ""
 
 
 def _after_death(state: RunState) -> str:

@@ -18,6 +18,7 @@ from ..runs.registry import RunHandle
 from ..runs.state import DIED, FAILED, RUNNING, RunReader, RunState
 from ..runs.store import RunFolder, list_runs
 from .host import Host
+from .phase_table import phase_table_html
 from .plots import run_charts
 from .status import RunView, status_html
 
@@ -123,14 +124,18 @@ class PageRenderer:
         if view is None:
             return '<div id="tph-curve"></div>'
         state = view.state
-        drawn_for = (len(state.steps), len(state.evaluations), f"{view.folder} {state.status} {state.started}")
+        drawn_for = (
+            len(state.steps),
+            len(state.evaluations) + len(state.understanding),
+            f"{view.folder} {state.status} {state.started}",
+        )
         if drawn_for == self._drawn_for:
             return self._charts
         is_due = drawn_for[2] != self._drawn_for[2] or now - self._drawn_at >= CHART_SECONDS
         if not is_due:
             return self._charts
         self._drawn_at, self._drawn_for = now, drawn_for
-        return run_charts(state)
+        return run_charts(state) + phase_table_html(state)
 
 
 async def live_html(host: Host) -> AsyncIterator[tuple[str | None, str | None]]:

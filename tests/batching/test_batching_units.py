@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_pro.batching.units import Units, choose_ranks, ordered_runs, shuffled_pairs, spans
+from training_pro.batching.forming import Former, How
+from training_pro.batching.units import Units, choose_ranks, spans
 from training_pro.hybrid_batching import Entries
 
 
@@ -13,9 +14,9 @@ def units_of(units: Units) -> list[list[int]]:
     return [units.entries[start:end].tolist() for start, end in zip(units.borders, units.borders[1:], strict=False)]
 
 
-def form(function, entries: Entries, remaining: list[int] | None = None, *, leave_out: bool = False, seed: int = 0) -> Units:
+def form(phase: str, entries: Entries, remaining: list[int] | None = None, *, leave_out: bool = False, seed: int = 0) -> Units:
     chosen = np.arange(len(entries)) if remaining is None else np.asarray(sorted(remaining), dtype=np.int64)
-    return function(entries, chosen, len(chosen), np.random.default_rng(seed), leave_out)
+    return Former(entries, How(leave_out)).rows(phase, chosen, len(chosen), np.random.default_rng(seed)).units
 
 
 # --- original order ------------------------------------------------------------------------------------------------------------
@@ -44,11 +45,11 @@ def test_what_stands_between_separates() -> None:
         [1] * 6, group=[0, 0, 0, 0, 1, 1], place=[0, 1, 3, 4, 0, 1], overlap=[False, True, False, True, False, False]
     )
     everything = np.arange(6)
-    assert entries.neighbours(everything, None).tolist() == [False, True, False, True, False, True]
+    assert entries.neighbours(everything).tolist() == [False, True, False, True, False, True]
     some = np.array([0, 3, 4, 5])  # 1 and 2 were drawn before
-    assert entries.neighbours(some, None).tolist() == [False, False, False, True]
+    assert entries.neighbours(some).tolist() == [False, False, False, True]
     entries = Entries([1] * 4, group=[0] * 4, overlap=[False, True, False, False])
-    assert entries.neighbours(np.array([0, 2, 3]), None).tolist() == [False, False, True]
+    assert entries.neighbours(np.array([0, 2, 3])).tolist() == [False, False, True]
     assert entries.neighbours(np.array([0, 2, 3]), entries.overlap).tolist() == [False, True, True]
 
 
@@ -68,33 +69,37 @@ def talks(limit: int = 100, **more) -> Entries:
 
 
 def test_runs_are_as_long_as_they_may_be_and_in_order() -> None:
-    assert units_of(form(ordered_runs, talks())) == [[0, 1, 2], [3], [4, 5, 6, 7]]
-    assert form(ordered_runs, talks()).tokens.tolist() == [60, 40, 20]
-    assert units_of(form(ordered_runs, talks(limit=30))) == [[0, 1], [2], [3], [4, 5, 6, 7]]
-    assert units_of(form(ordered_runs, talks(limit=14))) == [[0], [1], [2], [3], [4, 5], [6, 7]]
-    assert units_of(form(ordered_runs, talks(), [0, 2, 4, 5, 7])) == [[0], [2], [4, 5], [7]]
+    assert units_of(form("sequential", talks())) == [[0, 1, 2], [3], [4, 5, 6, 7]]
+    assert form("sequential", talks()).tokens.tolist() == [60, 40, 20]
+    assert units_of(form("sequential", talks(limit=30))) == [[0, 1], [2], [3], [4, 5, 6, 7]]
+    assert units_of(form("sequential", talks(limit=14))) == [[0], [1], [2], [3], [4, 5], [6, 7]]
+    assert units_of(form("sequential", talks(), [0, 2, 4, 5, 7])) == [[0], [2], [4, 5], [7]]
 
 
 def test_runs_without_joining_are_single_entries_in_order() -> None:
     entries = Entries([1, 1, 1, 1], group=[1, 0, 1, 0])
-    assert units_of(form(ordered_runs, entries)) == [[0], [2], [1], [3]]
+    assert units_of(form("sequential", entries)) == [[0], [2], [1], [3]]
 
 
 def test_overlaps_can_be_left_out_of_runs() -> None:
     entries = Entries([9, 8, 7, 6], group=[0] * 4, overlap=[False, True, False, False])
-    entries.join_length = cases.joining(entries, 100, leave_out=True)
-    units = form(ordered_runs, entries, leave_out=True)
+    entries.join_length = cases.joining(entries, 100)
+    units = form("sequential", entries, leave_out=True)  # this hook counts every entry, so what was left out separates
+    assert (units_of(units), units.tokens.tolist()) == ([[0], [2, 3]], [9, 13])
+    entries.join_without_overlaps = cases.joining(entries, 100, skip_overlaps=True)
+    units = form("sequential", entries, leave_out=True)
     assert (units_of(units), units.tokens.tolist()) == ([[0, 2, 3]], [22])
+    assert sorted(units_of(form("paired", entries, leave_out=True))) == [[0, 1], [2, 3]]
     nothing_else = Entries([9, 8], overlap=[True, True])
-    assert units_of(form(ordered_runs, nothing_else, leave_out=True)) == [[0], [1]]
+    assert units_of(form("sequential", nothing_else, leave_out=True)) == [[0], [1]]
 
 
 def test_pairs() -> None:
-    units = form(shuffled_pairs, talks())
+    units = form("paired", talks())
     assert sorted(units_of(units)) == [[0, 1], [2], [3], [4, 5], [6, 7]]
-    assert sorted(units_of(form(shuffled_pairs, talks(limit=25)))) == [[0], [1], [2], [3], [4, 5], [6, 7]]
-    assert sorted(units_of(form(shuffled_pairs, talks(), [1, 2, 3, 5, 7]))) == [[1, 2], [3], [5], [7]]
-    orders = {tuple(map(tuple, units_of(form(shuffled_pairs, talks(), seed=seed)))) for seed in range(20)}
+    assert sorted(units_of(form("paired", talks(limit=25)))) == [[0], [1], [2], [3], [4, 5], [6, 7]]
+    assert sorted(units_of(form("paired", talks(), [1, 2, 3, 5, 7]))) == [[1, 2], [3], [5], [7]]
+    orders = {tuple(map(tuple, units_of(form("paired", talks(), seed=seed)))) for seed in range(20)}
     assert len(orders) > 5  # shuffled
 
 
@@ -102,20 +107,24 @@ def test_pairs() -> None:
 @given(cases.entry_sets(), st.data())
 def test_properties_of_joined_units(entries: Entries, data: st.DataObject) -> None:
     remaining = data.draw(st.sets(st.integers(0, len(entries) - 1)))
-    for function, most in ((ordered_runs, len(entries)), (shuffled_pairs, 2)):
-        units = form(function, entries, sorted(remaining), seed=data.draw(st.integers(0, 3)))
+    for phase, most in (("sequential", len(entries)), ("paired", 2)):
+        units = form(phase, entries, sorted(remaining), seed=data.draw(st.integers(0, 3)))
         parts = units_of(units)
         assert sorted(entry for part in parts for entry in part) == sorted(remaining)
-        for part, tokens in zip(parts, units.tokens.tolist(), strict=True):
-            assert 1 <= len(part) <= most
-            ranks = entries.rank[part]
-            assert np.diff(ranks).tolist() == [1] * (len(part) - 1)  # nothing between them
+        contexts = [0] * len(parts) if units.contexts is None else units.contexts.tolist()
+        for part, tokens, count in zip(parts, units.tokens.tolist(), contexts, strict=True):
+            seen = [*entries.before(part[0], count), *part]
+            assert 1 <= len(part) <= len(seen) <= most
+            assert set(seen) <= remaining
+            assert min(count, len(part) - 1) == 0
+            ranks = entries.rank[seen]
+            assert np.diff(ranks).tolist() == [1] * (len(seen) - 1)  # nothing between them
             assert len(set(entries.chain[ranks])) == 1
-            assert tokens == entries.lengths[part].sum()
+            assert tokens == entries.lengths[seen].sum()
             if len(part) > 1:
                 assert entries.join_length is not None
                 assert entries.join_length(part[0], len(part)) == tokens
-        if function is ordered_runs:
+        if phase == "sequential":
             assert [entry for part in parts for entry in part] == sorted(remaining, key=lambda entry: entries.rank[entry])
 
 

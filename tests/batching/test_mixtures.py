@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_pro.batching.batches import Frame, Stretch
+from training_pro.batching.forming import Former, How
 from training_pro.batching.making import deal, make_batches, mean_share
 from training_pro.hybrid_batching import PHASES, Course, Entries, HybridBatchSampler, Transition
 
@@ -50,7 +51,7 @@ def test_new_batches_are_joined_and_in_order_old_ones_by_length() -> None:
     entries = conversations()
     frame = Frame(4, 2)
     stretch = Stretch(0, "sequential", 1.0, "length", (0.0, 1.0))
-    made = make_batches(entries, np.arange(len(entries)), len(entries), stretch, frame, np.random.default_rng(0))
+    made = make_batches(Former(entries, How()), np.arange(len(entries)), len(entries), stretch, frame, np.random.default_rng(0))
     batches = list(made.items(0, len(made), 0))
     new = [batch for batch, flag in zip(batches, made.is_new, strict=True) if flag]
     old = [batch for batch, flag in zip(batches, made.is_new, strict=True) if not flag]
@@ -79,7 +80,8 @@ def test_properties_of_a_mixture(
     count = data.draw(st.integers(0, len(entries)))
     batch_size, window = sizes
     stretch = Stretch(0, new, 1.0, old, shares)
-    made = make_batches(entries, remaining, count, stretch, Frame(batch_size, window), np.random.default_rng(1))
+    former = Former(entries, How(packing=data.draw(cases.packings())))
+    made = make_batches(former, remaining, count, stretch, Frame(batch_size, window), np.random.default_rng(1))
     batches = list(made.items(0, len(made), 0))
     trained = cases.entries_of(batches)
     assert len(trained) == len(set(trained)) == min(count, len(remaining))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_pro.batching.cutting import cut_sizes, fill_sizes
-from training_pro.batching.phases import MOST_EXTRA_PADDING, BatchShape, by_length, padded_tokens, padding_share
+from training_pro.batching.padding import MOST_EXTRA_PADDING, padded_tokens, padding_share
+from training_pro.batching.phases import BatchShape, by_length
 from training_pro.hybrid_batching import PHASES, Entries, HybridBatchSampler
 
 # phase -> the entries of an epoch of two conversations of two exchanges each, batch size 2, sorted where the order is drawn

@@ -174,7 +174,15 @@ def values(info: SettingInfo) -> st.SearchStrategy:
     return st.floats(low, high, exclude_min=low == 0 and info.field in POSITIVE, exclude_max=inside)
 
 
-POSITIVE = {"adapter.alpha", "batching.switch_epochs", "training.epochs", "training.learning_rate"}
+POSITIVE = {
+    "adapter.alpha",
+    "adapter.rslora_alpha",
+    "adapter.sift_rate",
+    "batching.second_epochs",
+    "batching.switch_epochs",
+    "training.epochs",
+    "training.learning_rate",
+}
 
 
 @st.composite

@@ -244,3 +244,10 @@ def test_only_what_the_file_says_is_set(tmp_path: Path) -> None:
         {"adapter": {"name": "x"}, "batching": {"true_batch_size": 2}},
         [],
     )
+
+
+def test_the_old_rslora_and_whole_modules(folder: Path) -> None:
+    found = settings(read(folder, TRAINING_PRO, lora_RS=True, lora_RS_alpha=24, lora_modulessave=True))
+    assert (found["adapter.rslora"], found["adapter.rslora_alpha"]) == (True, 24)
+    assert (found["adapter.train_head"], found["adapter.train_embeddings"]) == (True, True)
+    assert "adapter.rslora_alpha" not in settings(read(folder, TRAINING_PRO, lora_RS_alpha=24))

@@ -63,5 +63,10 @@ def test_changed_settings_without_effect_are_named() -> None:
         "Hard Cut String: it has no effect while Hard Cut at is 'headings'. Got: '###'.",
         "Switch after steps: it has no effect while Batching mode is 'shuffled'. Got: 7.",
     ]
+    batching = {"mode": "hybrid", "second_epochs": 2.0}
+    assert RunConfig.from_dict({"data": {"text_file": __file__}, "batching": batching}).without_effect() == [
+        "Second switch after epochs: it has no effect while Batching mode is 'hybrid'. Got: 2.0."
+    ]
+    assert RunConfig.from_dict({"batching": {**batching, "mode": "hybrid two-stage"}}).without_effect() == []
     assert RunConfig().without_effect() == []
     assert RunConfig.from_dict({"data": {"dementor": True, "stride": 2}}).without_effect() == []

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_pro.evaluation.curves import changes_at_epochs, read_curve, spikes, trend
-from training_pro.evaluation.diagnosis import diagnose
-from training_pro.runs.state import RunState
+from training_pro.evaluation.diagnosis import diagnose, to_plain
+from training_pro.runs.events import EventWriter
+from training_pro.runs.state import RunState, read_state
+from training_pro.runs.store import RunFolder
 
 STEPS, EPOCHS = 300, 3
 
@@ -146,3 +149,13 @@ def test_spikes_and_stairs() -> None:
     stairs = changes_at_epochs(read_curve(run(by_heart, noise=0.01).steps))
     assert [change.change for change in stairs] == [pytest.approx(-0.8, abs=0.02), pytest.approx(-0.7, abs=0.02)]
     assert min(change.change for change in changes_at_epochs(read_curve(run(falling, noise=0.01).steps))) > -0.1
+
+
+def test_it_goes_through_the_diary(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path / "events.jsonl")
+    writer("run_started", name="a", pid=1, process_started=0.0)
+    writer("diagnosis", findings=to_plain(diagnose(run(falling))))
+    writer.close()
+    (found,) = read_state(RunFolder(tmp_path)).diagnosis
+    assert found["kind"] == "still falling"
+    assert set(found) == {"kind", "words", "advice"}

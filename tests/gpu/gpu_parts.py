@@ -175,7 +175,7 @@ def smol(trained: bool = True) -> Any:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**sizes, **more)).to(DEVICE, torch.bfloat16)
     model.config.use_cache = False
-    targets = train_utils.resolve_targets(["all-linear"], train_utils.linear_module_names(model))
+    targets = list(train_utils.choose_targets(model, ["all-linear"]).modules)
     return train_utils.add_lora(model, rank=16, alpha=32, dropout=0.0, targets=targets).train()
 
 

@@ -20,6 +20,7 @@ from training_pro.runs.state import (
     RunReader,
     RunState,
     apply_event,
+    phase_stretches,
     process_is_alive,
     process_start_time,
     read_state,
@@ -51,12 +52,13 @@ def test_before_the_first_event(tmp_path: Path) -> None:
 def test_a_run_in_numbers() -> None:
     plan, report = event("plan", num_steps=2), {"num_samples": 3}
     steps = [event("step", t=2.0, step=1, loss=1.0), event("step", t=3.0, step=2, loss=0.5)]
-    others = [event(kind, step=2) for kind in ("evaluation", "checkpoint", "message", "sample", "phase")]
+    others = [event(kind, step=2) for kind in ("evaluation", "checkpoint", "message", "sample", "phase", "understanding")]
     stage = event("stage", t=4.0, stage="saving", detail="adapter")
     state = after(START, plan, event("prepared", report=report), *steps, *others, stage)
     assert (state.status, state.is_live, state.started, state.updated) == (RUNNING, True, 1.0, 4.0)
     assert (state.plan, state.report, state.steps, state.last_step) == (plan, report, steps, steps[-1])
-    assert [state.evaluations, state.checkpoints, state.messages, state.samples, state.phases] == [[other] for other in others]
+    lists = [state.evaluations, state.checkpoints, state.messages, state.samples, state.phases, state.understanding]
+    assert lists == [[other] for other in others]
     assert (state.stage, state.detail, state.pid) == ("saving", "adapter", os.getpid())
 
 
@@ -64,6 +66,22 @@ def test_the_share_of_a_stage_is_that_of_the_last_one() -> None:
     reading = event("stage", stage="preparing", detail="a.jsonl: 100 rows", share=0.25)
     assert after(START, reading).share == 0.25
     assert after(START, reading, event("stage", stage="training", detail="")).share is None
+
+
+def test_the_table_of_the_phases() -> None:
+    assert after(START, event("phase_table", rows=[{"phase": "length"}])).phase_table == [{"phase": "length"}]
+    assert after(START, event("phase_table", rows=[{"phase": "length"}]), START).phase_table == []
+
+
+def test_stretches_of_phases() -> None:
+    def phase(step: int, stage: int) -> dict[str, Any]:
+        return event("phase", step=step, epoch=step / 2, phase=str(stage), stage=stage)
+
+    taken = [event("step", step=number, epoch=number / 2) for number in (1, 2, 3, 4)]
+    state = after(START, phase(0, 0), *taken[:3], phase(2, 1), phase(2, 1), taken[3], phase(4, 2))
+    found = [(begin["stage"], begin["step"], end["step"], end["epoch"]) for begin, end in phase_stretches(state)]
+    assert found == [(0, 0, 2, 1.0), (1, 2, 4, 2.0)]  # the third was about to begin
+    assert phase_stretches(after(START, phase(0, 0))) == []
 
 
 @pytest.mark.parametrize("status", [FINISHED, INTERRUPTED, FAILED])
@@ -91,6 +109,7 @@ def test_a_resumed_run_keeps_the_steps_it_builds_on() -> None:
         *steps(2, 4, kind="evaluation"),
         *steps(3, 5, kind="checkpoint"),
         *steps(0, 3, 4, kind="phase"),
+        *steps(0, 2, 4, kind="understanding"),
         event("message", text="old"),
     ]
     end = event("run_ended", status=INTERRUPTED)
@@ -99,6 +118,7 @@ def test_a_resumed_run_keeps_the_steps_it_builds_on() -> None:
     assert [entry["step"] for entry in state.evaluations] == [2]
     assert [entry["step"] for entry in state.checkpoints] == [3]
     assert [entry["step"] for entry in state.phases] == [0, 3]
+    assert [entry["step"] for entry in state.understanding] == [0, 2]
     assert (state.messages, state.end, state.status, state.started) == ([], {}, RUNNING, 50.0)
 
 

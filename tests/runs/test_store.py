@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from training_pro.adapting.wish import ADAPTER_FILES
 from training_pro.runs import store
 from training_pro.runs.store import (
-    ADAPTER_FILES,
     RunFolder,
     back_up,
     list_runs,

@@ -113,10 +113,10 @@ def test_out_of_memory_keeps_what_was_learned_and_frees_the_rest(tmp_path: Path,
 
     save = trainer_module.save_adapter
 
-    def save_adapter(*args: Any) -> None:
+    def save_adapter(*args: Any, **kind: Any) -> None:
         gc.collect()
         alive_while_saving.append([entry() for entry in failed if entry() is not None])
-        save(*args)
+        save(*args, **kind)
 
     monkeypatch.setattr(trainer_module, "save_adapter", save_adapter)
     break_loss(monkeypatch, 3, no_room)
@@ -240,10 +240,10 @@ def test_a_full_disk_for_the_last_adapter(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         save = trainer_module.save_adapter
 
-        def no_room(model: Any, folder: Path) -> None:
+        def no_room(fitted: Any, folder: Path, **kind: Any) -> None:
             if folder.name == "trial":
                 raise FULL
-            save(model, folder)
+            save(fitted, folder, **kind)
 
         patch.setattr(trainer_module, "save_adapter", no_room)
         outcome, _ = trials.run(trials.settings(tmp_path, training={"epochs": 1}))

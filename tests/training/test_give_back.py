@@ -120,6 +120,35 @@ def test_it_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert photograph(model, tokenizer) == before
 
 
+@pytest.mark.parametrize("end", ["finished", "stopped", "ctrl-c", "nan", "memory"])
+@pytest.mark.parametrize(
+    ("adapter", "make"),
+    [
+        ({"method": "full"}, tiny.model),
+        ({"method": "full"}, lambda: tiny.model().to(torch.bfloat16)),
+        ({"method": "full", "full_weights": "as the model"}, lambda: tiny.model(tie_word_embeddings=False).to(torch.bfloat16)),
+        ({"initialisation": "pissa", "train_head": True}, lambda: tiny.model().to(torch.bfloat16)),
+        ({"initialisation": "olora", "bias": "all"}, lambda: tiny.model(attention_bias=True)),
+        ({"method": "dora"}, tiny.model),
+    ],
+    ids=["full", "full 16-bit", "full in place", "pissa", "olora", "dora"],
+)
+def test_methods_that_change_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: dict[str, Any], make: Callable[[], Any], end: str
+) -> None:
+    arrange, status = ENDS[end]
+    model, tokenizer = make(), tiny.fresh_tokenizer()
+    before, bits = photograph(model, tokenizer), {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with monkeypatch.context() as patch:
+        outcome, _ = trials.run(
+            trials.settings(tmp_path, 6, adapter=adapter, training={"epochs": 1}), model, tokenizer, **arrange(patch)
+        )
+    assert outcome.status == status, outcome.message
+    assert outcome.step >= 1
+    assert photograph(model, tokenizer) == before
+    assert all(torch.equal(weight, bits[name]) for name, weight in model.named_parameters())
+
+
 @pytest.mark.parametrize(
     ("make", "training"),
     [

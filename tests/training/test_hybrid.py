@@ -276,7 +276,7 @@ def test_check_shows_the_phases(tmp_path: Path) -> None:
     [
         ({"switch_epochs": 5}, r"the run ends before its phase 'sequential' begins. Raise Epochs \(2\)"),
         ({"switch_by": "loss", "switch_latest": 0}, "begins only if the loss comes down; the run may end before"),
-        ({"packing": "ordered"}, "with Packing 'ordered' all packs are about as long"),
+        ({"mode": "paired"}, "in the phase 'paired' no two neighbours can be one sample. For conversations set Sample of a"),
     ],
 )
 def test_check_warns(tmp_path: Path, batching: dict[str, Any], words: str) -> None:
@@ -287,19 +287,41 @@ def test_check_warns(tmp_path: Path, batching: dict[str, Any], words: str) -> No
     assert any(re.search(words, warning) for warning in report.warnings), report.warnings
 
 
-def test_check_warns_of_a_loss_that_is_below_the_range_already(tmp_path: Path) -> None:
-    report = checked(hybrid(tmp_path, batching={"switch_by": "loss", "switch_loss_low": 50, "switch_loss_high": 60}))
-    assert any("before the training" in warning and "below 50" in warning for warning in report.warnings), report.warnings
-    report = checked(hybrid(tmp_path, batching={"switch_by": "loss", "switch_loss_low": 1, "switch_loss_high": 2}))
-    assert not any("before the training" in warning for warning in report.warnings)
+def test_check_warns_of_a_loss_that_is_low_already(tmp_path: Path) -> None:
+    """The tiny model's loss is about 6."""
+
+    def warned(low: float, high: float) -> list[str]:
+        report = checked(hybrid(tmp_path, batching={"switch_by": "loss", "switch_loss_low": low, "switch_loss_high": high}))
+        return [warning for warning in report.warnings if "before the training" in warning]
+
+    (below,) = warned(50, 60)
+    assert (
+        "below 50 already. The phase 'length' would end after its shortest length of 0.5 epochs and 'sequential' begin" in below
+    )
+    two = {"mode": "hybrid two-stage", "switch_loss_low": 1, "switch_loss_high": 2, "second_loss_low": 50, "second_loss_high": 60}
+    report = checked(hybrid(tmp_path, batching={**two, "switch_by": "loss", "second_by": "loss"}))
+    (second,) = [warning for warning in report.warnings if "before the training" in warning]
+    assert second.startswith("Second switch at loss: ")
+    assert "The phase 'paired' would end" in second
+    (within,) = warned(3, 60)
+    assert "in the range 3 to 60 already" in within
+    assert warned(1, 2) == []
 
 
 @pytest.mark.parametrize(
     ("batching", "words"),
     [
-        ({"packing": "best_fit"}, "Its packs have no order that hybrid batching could keep"),
+        ({"packing": "related"}, "It packs by content, Batching mode 'hybrid' by length or order"),
         ({"switch_by": "loss", "switch_loss_low": 3, "switch_loss_high": 2}, "The range ends below its begin"),
         ({"switch_by": "loss", "switch_minimum": 3, "switch_latest": 1}, "The latest switch is before the earliest"),
+        (
+            {"mode": "hybrid two-stage", "second_by": "loss", "second_loss_low": 3, "second_loss_high": 2},
+            "Set it to 2 (Second switch at loss, to) or less",
+        ),
+        (
+            {"mode": "hybrid two-stage", "second_by": "loss", "second_minimum": 3, "second_latest": 1},
+            "Set it to 3 (Second switch at the earliest) or more",
+        ),
     ],
 )
 def test_settings_that_exclude_each_other(tmp_path: Path, batching: dict[str, Any], words: str) -> None:

@@ -34,10 +34,10 @@ def test_the_adapter_is_what_was_trained(tmp_path: Path, monkeypatch: pytest.Mon
     trained: list[torch.Tensor] = []
     save = trainer_module.save_adapter
 
-    def save_adapter(model: Any, folder: Path) -> None:
-        save(model, folder)
+    def save_adapter(fitted: Any, folder: Path, **kind: Any) -> None:
+        save(fitted, folder, **kind)
         if folder.name == "trial":
-            trained.append(logits(model))
+            trained.append(logits(fitted.model))
 
     monkeypatch.setattr(trainer_module, "save_adapter", save_adapter)
     base = tiny.model()
@@ -60,7 +60,7 @@ def test_what_lies_in_the_folder(tmp_path: Path, with_picture: None) -> None:
     assert folder.graph.read_bytes().startswith(b"\x89PNG")
     points = json.loads(folder.graph_data.read_text())
     assert [point["step"] for point in points if "loss" in point] == list(range(1, 9))
-    assert [point["epoch"] for point in points if "eval_loss" in point] == [1.0, 2.0]
+    assert [point["epoch"] for point in points if "eval_loss" in point] == [0.0, 1.0, 2.0]
     log = json.loads(folder.log.read_text())
     assert (log["status"], log["current_steps"], log["epoch"]) == ("finished", 8, 2.0)
     assert log["versions"]["torch"] == torch.__version__
@@ -79,7 +79,7 @@ def test_the_diary_is_complete(tmp_path: Path) -> None:
     assert state.status == "finished"
     assert [entry["step"] for entry in state.steps] == list(range(1, 11))
     assert [entry["epoch"] for entry in state.steps] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5]
-    assert [entry["step"] for entry in state.evaluations] == [4, 8, 10]
+    assert [entry["step"] for entry in state.evaluations] == [0, 4, 8, 10]
     assert [(entry["step"], entry["cause"]) for entry in state.checkpoints] == [(4, "epoch"), (8, "epoch"), (10, "epoch")]
     assert [(entry["when"], entry["prompt"]) for entry in state.samples] == [
         (when, prompt) for when in ("before", "after") for prompt in samples["prompts"]
@@ -182,7 +182,7 @@ def test_continue_begins_with_the_adapter_that_is_there(tmp_path: Path) -> None:
     with trials.watched() as seen:
         again, events = trials.run(trials.settings(tmp_path, adapter={"if_exists": "continue", "rank": 8, "dropout": 0.0}))
     assert (again.status, again.step) == ("finished", 13)
-    assert "keeps what it was made with: LoRA Rank 4, LoRA Alpha 16" in events.texts()
+    assert "keeps what it was made with: LoRA Rank 4." in events.texts()
     assert {tuple(weight.shape)[0] for name, weight in trials.weights(again.folder).items() if "lora_A" in name} == {4}
     assert seen[0][1] == fresh[0][1]
     assert abs(seen[0][2] - fresh[0][2]) > 1e-3  # the same first batch, another adapter

@@ -15,11 +15,14 @@ from training_pro.training.phases import PhaseWatch
 
 def watch(num_epochs: float = 4) -> tuple[PhaseWatch, HybridBatchSampler, trials.Events]:
     """Three phases, two transitions by loss; 10 steps an epoch."""
-    transitions = (Transition("loss", minimum=0.2), Transition("loss", loss_range=(1.5, 2.0), minimum=0.0))
+    transitions = (
+        Transition("loss", minimum=0.2, smoothing=2),
+        Transition("loss", loss_range=(1.5, 2.0), minimum=0.0, smoothing=2),
+    )
     course = Course(("length", "shuffled", "sequential"), transitions)
     sampler = HybridBatchSampler([1] * 20, batch_size=2, num_epochs=num_epochs, phase=course)
     events = trials.Events()
-    return PhaseWatch(sampler, 2, events), sampler, events
+    return PhaseWatch(sampler, events), sampler, events
 
 
 def train(made: PhaseWatch, sampler: HybridBatchSampler, losses: list[float], ahead: int = 1) -> None:

@@ -9,6 +9,7 @@ import tiny
 import torch
 from training_pro import train_utils
 from training_pro.training import routes
+from training_pro.training.chunks import Behind
 from training_pro.training.routes import ROUTES, Trial, choose_route, run_pieces, trial_pieces
 from training_pro.training.segments import KERNELS, each_segment
 from training_pro.training.step import Route
@@ -48,7 +49,7 @@ def test_why_not_is_said(name: str, words: str) -> None:
     with pytest.raises(ValueError, match=r"Batch route: .* Got: 'flat'\. Choose auto or padded\.") as caught:
         choose_route(trial(model), "flat")
     assert words in str(caught.value)
-    assert choose_route(trial(model), "padded") == Route("padded", "", "selected")
+    assert choose_route(trial(model), "padded") == Route("padded", "", "chunked")
 
 
 def test_masked_rows_are_for_packs() -> None:
@@ -148,13 +149,45 @@ def test_a_window_that_the_attention_is_not_told_is_found(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("name", "head"), [("llama", "chunked"), ("gemma2", "selected"), ("cohere", "selected"), ("gpt2", "chunked")]
+    ("name", "changes", "behind"),
+    [
+        ("llama", {}, Behind("plain", 1.0)),
+        ("gpt2", {}, Behind("plain", 1.0)),
+        ("gemma2", {"final_logit_softcapping": 0.7}, Behind("capped", 0.7)),
+        ("cohere", {"logit_scale": 0.3}, Behind("scaled", 0.3)),
+        ("granite", {"logits_scaling": 13.0}, Behind("scaled", 1 / 13)),
+    ],
 )
-def test_the_head(name: str, head: str) -> None:
-    """Chunks where it is frozen and its output is left as it is (soft-capped by Gemma 2, scaled by Cohere)."""
-    frozen = architectures.make(name, **({"logit_scale": 0.5} if name == "cohere" else {})).requires_grad_(False)
-    assert choose_route(trial(frozen)).head == head
-    assert choose_route(trial(architectures.make(name))).head == "selected"
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_the_head(name: str, changes: dict[str, Any], behind: Behind, is_trained: bool) -> None:
+    """Chunks, frozen or trained, and whatever is known that the model does behind it."""
+    model = architectures.make(name, **changes).requires_grad_(is_trained)
+    route = choose_route(trial(model))
+    assert (route.head, route.behind.kind) == ("chunked", behind.kind)
+    assert route.behind.value == pytest.approx(behind.value, rel=1e-6)
+
+
+def test_a_head_whose_output_is_changed_in_another_way() -> None:
+    model = tiny.model()
+    model.forward = with_output(model.forward, lambda logits: logits + 0.5 * logits.sin())
+    assert choose_route(trial(model)).head == "selected"
+    model.forward = with_output(tiny.model().forward, lambda logits: logits.roll(1, dims=1))  # tokens of another place
+    assert choose_route(trial(model)).head == "full"
+
+
+def with_output(forward: Any, change: Any) -> Any:
+    def changed(**inputs: Any) -> Any:
+        made = forward(**inputs)
+        made.logits = change(made.logits)
+        return made
+
+    return changed
+
+
+def test_a_head_that_others_watch_is_called_once() -> None:
+    model = tiny.model()
+    model.lm_head.register_forward_hook(lambda *args: None)
+    assert choose_route(trial(model)).head == "selected"
 
 
 def test_a_model_without_a_head_module() -> None:

@@ -11,7 +11,6 @@ import pytest
 import tiny
 import torch
 import trials
-from training_pro.evaluation.memory import adapter_parameters
 from training_pro.training.arguments import training_arguments
 from training_pro.training.check import check_run
 from training_pro.training.setup import prepare_run
@@ -163,13 +162,3 @@ def test_check_without_memory_for_the_model(tmp_path: Path) -> None:
 
     result = check_run(trials.settings(tmp_path), load)
     assert "Out of memory while loading the model. Unload other models." in result.problems[0]
-
-
-def test_the_estimated_adapter_is_the_real_one(tmp_path: Path) -> None:
-    from training_pro import train_utils
-
-    for targets in (["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]):
-        model = tiny.model(num_key_value_heads=2)
-        estimate = adapter_parameters(model, targets, 4)
-        peft_model = train_utils.add_lora(model, rank=4, alpha=8, dropout=0.0, targets=targets)
-        assert estimate == train_utils.count_parameters(peft_model)[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import talks  # noqa: E402
 import trials  # noqa: E402
 
 RANK = int(os.environ["RANK"])
@@ -38,7 +39,9 @@ def result(config: Any, **how: Any) -> dict[str, Any]:
         "seen": seen,
         "events": len(events),
         "evaluations": events.all("evaluation"),
+        "understanding": events.all("understanding"),
         "steps": events.all("step"),
+        "reports": [entry["report"] for entry in events.all("prepared")],
         "checkpoints": sorted(path.name for path in outcome.folder.path.glob("checkpoint-*")),
     }
 
@@ -63,6 +66,18 @@ def hybrid() -> dict[str, Any]:
         run = {"adapters_dir": str(FOLDER / f"hybrid-{'whole' if part == 'whole' else 'parts'}")}
         config = trials.settings(FOLDER, adapter={"if_exists": if_exists}, batching=batching, run=run, training={"epochs": 2})
         results[part] = result(config, stop_at=stop_at)
+    return results
+
+
+def two_stage() -> dict[str, Any]:
+    """Length, paired, sequential with joined samples in packs; stopped within the paired phase and resumed."""
+    batching = {"true_batch_size": 1, "packing": "best_fit", "gradient_accumulation": 2}
+    results = {}
+    for part, if_exists, stop_at in (("whole", "stop", 0), ("first", "stop", 4), ("second", "resume", 0)):
+        run = {"adapters_dir": str(FOLDER / f"two-stage-{'whole' if part == 'whole' else 'parts'}")}
+        results[part] = result(
+            talks.settings(FOLDER, adapter={"if_exists": if_exists}, batching=batching, run=run), stop_at=stop_at
+        )
     return results
 
 
@@ -116,10 +131,14 @@ def main() -> None:
         "packed": result(
             plain("packed", batching={"packing": "best_fit", "true_batch_size": 1}, data={"cutoff": 96, "eval_share": 0.1})
         ),
+        "monitored": result(
+            trials.multi_turn(FOLDER, adapter={"name": "monitored", "dropout": 0.0}, batching={"true_batch_size": 1})
+        ),
         "checkpointing": result(plain("checkpointing", training={"gradient_checkpointing": True}, **evaluation)),
         "resume 1": resumes(1, 3),
         "resume 3": resumes(3, 1, workers=2),
         "hybrid": hybrid(),
+        "two-stage": two_stage(),
         "nan": nan_in_third_step(),
         "full 0": full_disk(0),
         "full 1": full_disk(1),

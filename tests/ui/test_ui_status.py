@@ -166,3 +166,12 @@ def test_a_loss_of_nan_is_a_dash() -> None:
     state = run_state()
     state.steps[-1].update(loss=None, smoothed_loss=None)
     assert ("Loss", "–") in status_facts(state, "running")
+
+
+def test_what_the_curves_showed_is_said_at_the_end() -> None:
+    finding = {"kind": "over-fitting", "words": "The <evaluation> loss has risen.", "advice": "Fewer epochs."}
+    state = RunState(name="a", status="finished", diagnosis=[finding])
+    html = status_html(RunView(state, Path("/x/a")))
+    assert "over-fitting" in html
+    assert "The &lt;evaluation&gt; loss has risen. Fewer epochs." in html
+    assert "diagnosis" not in status_html(RunView(RunState(name="a", status="finished"), Path("/x/a")))
