@@ -1,8 +1,8 @@
 """Plain LoRAs added to a base's safetensors files while these are copied; no model is loaded.
 
 Guarantee: each changed tensor is ``W + scale * B @ A``, summed in float32 and rounded once; every other tensor is copied bit for bit (or
-rounded once, where another number format was asked for). Price: memory of one new shard (1 GB, or the largest tensor) and three times
-the tensor that is being changed, in float32, whatever the size of the model.
+rounded once, where another number format was asked for). Price: memory of one new shard (1 GB, or the largest tensor) twice, since
+safetensors copies what it writes, and three times the tensor that is being changed, in float32, whatever the size of the model.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def merge_files(wish: MergeWish, folder: Path) -> Merged:
         put_dtype(folder, wish.dtype)
     changed = sorted({name for change in changes for name in change})
     largest = max((4 * _num_elements((*pair.b.shape[:1], *pair.a.shape[1:])) for pair in _all_pairs(changes)), default=0)
-    peak = max(sum(sizes[name] for name in shard) for shard in shards) + 3 * largest
-    return Merged(folder, dtype, len(changed), f"the merge held at most {gigabytes(peak)} of weights in memory")
+    peak = 2 * max(sum(sizes[name] for name in shard) for shard in shards) + 3 * largest
+    return Merged(folder, dtype, len(changed), f"the merge needed at most {gigabytes(peak)} of memory")
 
 
 def _all_pairs(changes: list[dict[str, _Change]]) -> Iterator[Pair]:

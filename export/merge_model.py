@@ -56,7 +56,11 @@ def merge_model(wish: MergeWish, folder: Path) -> Merged:
     notes = ["Embedding and head are two tensors in the result, since the adapter made them different."] if is_untied else []
     name = str(dtype).removeprefix("torch.")
     return Merged(
-        folder, name, 0, f"the merge held the whole model in memory ({gigabytes(num_bytes)} and one layer in float32)", notes
+        folder,
+        name,
+        0,
+        f"the merge held the whole model in memory ({gigabytes(num_bytes)}, one layer in float32, and up to 1 GB while saving)",
+        notes,
     )
 
 

@@ -100,7 +100,8 @@ def test_a_continued_run_is_exact_from_there_on(
     sampler.continue_after(past)
     plan = sampler.plan
     assert plan.epoch_at(steps) == pytest.approx(past.epochs)
-    assert plan.epoch_at(plan.num_steps) == pytest.approx(plan.num_epochs)
+    # where all that is left are overlaps that are left out, the run is over
+    assert plan.num_steps == steps or plan.epoch_at(plan.num_steps) == pytest.approx(plan.num_epochs)
     states = {}
 
     def after_step(step: int) -> None:
