@@ -1,7 +1,7 @@
 """A trained adapter on the disk, and the base model that it belongs to.
 
-Guarantee: the base is found where the run's own files say it was, also when the folders were moved together; where it is not found, the
-message names every place that was tried. Price: nothing is loaded but two small JSON files.
+Guarantee: the base is found where the run's own files say it was, also when the folders were moved together; where it is not
+found, the message names every place that was tried. Price: nothing is loaded but two small JSON files.
 """
 
 from __future__ import annotations

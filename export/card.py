@@ -1,8 +1,8 @@
 """The model card: README.md in an adapter's folder, from what the run's folder says.
 
-Guarantee: a card that the user has edited is never touched: what was written carries a mark with a digest of its own text, and only a text
-that still fits its mark is replaced, besides the form that peft leaves. Folders are named by their last part only, so that nothing of the
-machine gets into a file that is made to be shared. Price: the diary is read once more.
+Guarantee: a card that the user has edited is never touched: what was written carries a mark with a digest of its own text, and
+only a text that still fits its mark is replaced, besides the form that peft leaves. Folders are named by their last part only,
+so that nothing of the machine gets into a file that is made to be shared. Price: the diary is read once more.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _is_pefts_form(text: str) -> bool:
     return bool(form) and form <= found and all(_PEFT_LINES.fullmatch(line) for line in found - form)
 
 
-# --- the text --------------------------------------------------------------------------------------------------------------------
+# --- the text ------------------------------------------------------------------------------------------------------------------
 
 
 def card_text(folder: RunFolder, kind: str) -> tuple[str, str]:

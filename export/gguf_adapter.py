@@ -1,8 +1,8 @@
 """A LoRA as GGUF: the file that llama.cpp takes with ``--lora`` on top of any quantization of the base.
 
-Guarantee: every pair of the adapter is in the file under llama.cpp's name, or nothing is written and the message says why. Where all
-modules share one strength, the numbers are those of the adapter; where they do not (ranks or alphas of their own), what differs is
-multiplied into B, since the file has one alpha for all. Price: the adapter's size in memory, twice.
+Guarantee: every pair of the adapter is in the file under llama.cpp's name, or nothing is written and the message says why.
+Where all modules share one strength, the numbers are those of the adapter; where they do not (ranks or alphas of their own),
+what differs is multiplied into B, since the file has one alpha for all. Price: the adapter's size in memory, twice.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _refuse_shapes(pairs: Mapping[str, Pair], base: Path) -> None:
                 )
 
 
-# --- names, order and strength ---------------------------------------------------------------------------------------------------
+# --- names, order and strength -------------------------------------------------------------------------------------------------
 
 
 def llama_tensors(
@@ -208,7 +208,7 @@ def _refuse_tied(module: str, name: str, is_tied: bool) -> None:
         )
 
 
-# --- the file ----------------------------------------------------------------------------------------------------------------------
+# --- the file ------------------------------------------------------------------------------------------------------------------
 
 
 def _as_stored(name: str, values: np.ndarray, number_format: str) -> np.ndarray:

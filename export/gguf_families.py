@@ -1,10 +1,12 @@
 """Model families as llama.cpp knows them: its name for each, and how it orders the rows of their weights.
 
-The names of tensors come from the ``gguf`` package's own tables. What is written here is what those tables do not say: llama.cpp
-rotates neighbouring pairs of a head's values in some families, where transformers rotates its two halves, and it keeps fused
-query-key-value weights in another order; so the rows of these weights, and of the B of a LoRA on them, change places.
+The names of tensors come from the ``gguf`` package's own tables. What is written here is what those tables do not say:
+llama.cpp rotates neighbouring pairs of a head's values in some families, where transformers rotates its two halves, and it
+keeps fused query-key-value weights in another order; so the rows of these weights, and of the B of a LoRA on them, change
+places.
 
-Guarantee: a family stands here only if files of it were compared tensor by tensor with llama.cpp's converter and run in llama.cpp.
+Guarantee: a family stands here only if files of it were compared tensor by tensor with llama.cpp's converter and run in
+llama.cpp.
 """
 
 from __future__ import annotations

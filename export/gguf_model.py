@@ -1,11 +1,12 @@
 """A model folder as GGUF, by the pattern of a GGUF of its base.
 
-What it does: takes vocabulary, settings and the list of tensors from any GGUF of the base (whatever its quantization), and the weights from
-the folder. So nothing about tokenizers has to be guessed, which is where conversions go wrong.
+What it does: takes vocabulary, settings and the list of tensors from any GGUF of the base (whatever its quantization), and the
+weights from the folder. So nothing about tokenizers has to be guessed, which is where conversions go wrong.
 
-Guarantee: every tensor of the pattern is in the result under its name and in its shape, with the folder's weights; what the pattern has and
-the folder has not (tables that llama.cpp's converter computes) is copied. A folder of another shape is refused. Price: one tensor in
-float32 at a time; families whose weights llama.cpp stores otherwise than row by row (experts, ...) are refused.
+Guarantee: every tensor of the pattern is in the result under its name and in its shape, with the folder's weights; what the
+pattern has and the folder has not (tables that llama.cpp's converter computes) is copied. A folder of another shape is refused.
+Price: one tensor in float32 at a time; families whose weights llama.cpp stores otherwise than row by row (experts, ...) are
+refused.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _refuse_other(architecture: str, pattern: str, folder: Path, like: Path) -> 
         raise ValueError(f"--like: {like} is a {pattern}, {folder.name} a {architecture}. Give a GGUF of this model's base.")
 
 
-# --- weights ---------------------------------------------------------------------------------------------------------------------
+# --- weights -------------------------------------------------------------------------------------------------------------------
 
 
 class _Source:
@@ -211,7 +212,7 @@ class _Source:
         return values + self._norm_shift if name.endswith("norm.weight") else values
 
 
-# --- the file ----------------------------------------------------------------------------------------------------------------------
+# --- the file ------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Merging an adapter into its base: an ordinary model folder that everything loads.
 
-What it does: takes the way that needs the least memory. Plain LoRAs are added tensor by tensor while the base's files are copied
-(:mod:`.merge_files`); everything else (DoRA, VeRA, OFT, (IA)3, whole modules, sparse increments, quantized bases) goes through the loaded
-model (:mod:`.merge_model`). Sums are made in float32 and rounded once. Then the new folder is loaded and its answers are compared with
-those of base and adapter (:mod:`.verify`).
+What it does: takes the way that needs the least memory. Plain LoRAs are added tensor by tensor while the base's files are
+copied (:mod:`.merge_files`); everything else (DoRA, VeRA, OFT, (IA)3, whole modules, sparse increments, quantized bases) goes
+through the loaded model (:mod:`.merge_model`). Sums are made in float32 and rounded once. Then the new folder is loaded and its
+answers are compared with those of base and adapter (:mod:`.verify`).
 
-Guarantee: the folder appears whole and checked, or not at all; nothing is overwritten; weights that the base shares between embedding and
-head stay shared unless the adapter made them different. Price: see ``Merged.peak_words``; the check loads one model after the other.
+Guarantee: the folder appears whole and checked, or not at all; nothing is overwritten; weights that the base shares between
+embedding and head stay shared unless the adapter made them different. Price: see ``Merged.peak_words``; the check loads one
+model after the other.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def _first_folder(adapter: Adapter, name: str) -> Path:
     return found
 
 
-# --- what goes with the weights ----------------------------------------------------------------------------------------------------
+# --- what goes with the weights ------------------------------------------------------------------------------------------------
 
 
 def _copy_small_files(base: Path, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Plain LoRAs added to a base's safetensors files while these are copied; no model is loaded.
 
-Guarantee: each changed tensor is ``W + scale * B @ A``, summed in float32 and rounded once; every other tensor is copied bit for bit (or
-rounded once, where another number format was asked for). Price: memory of one new shard (1 GB, or the largest tensor) twice, since
-safetensors copies what it writes, and three times the tensor that is being changed, in float32, whatever the size of the model.
+Guarantee: each changed tensor is ``W + scale * B @ A``, summed in float32 and rounded once; every other tensor is copied bit
+for bit (or rounded once, where another number format was asked for). Price: memory of one new shard (1 GB, or the largest
+tensor) twice, since safetensors copies what it writes, and three times the tensor that is being changed, in float32, whatever
+the size of the model.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Adapters of every kind merged through the loaded model, by their own layers.
 
-What it does: loads the base on the CPU, unpacks it if bitsandbytes packed it, puts one adapter after the other on it and has peft merge
-each layer in float32 (:func:`adapting.sift_apply.apply_sift` writes sparse increments), then saves.
+What it does: loads the base on the CPU, unpacks it if bitsandbytes packed it, puts one adapter after the other on it and has
+peft merge each layer in float32 (:func:`adapting.sift_apply.apply_sift` writes sparse increments), then saves.
 
-Guarantee: an adapter of another model is refused, also where peft would only leave tensors out. Price: the model in memory in the number
-format it is stored in (8-bit bases: in float32), and one layer in float32.
+Guarantee: an adapter of another model is refused, also where peft would only leave tensors out. Price: the model in memory in
+the number format it is stored in (8-bit bases: in float32), and one layer in float32.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def merge_model(wish: MergeWish, folder: Path) -> Merged:
     )
 
 
-# --- the base --------------------------------------------------------------------------------------------------------------------
+# --- the base ------------------------------------------------------------------------------------------------------------------
 
 
 def load_dense(base: Path, loading: Loading | None = None, dtype: Any = "auto") -> Any:
@@ -142,7 +142,7 @@ def main_dtype(model: Any) -> Any:
     return named if isinstance(named, torch.dtype) else model.get_input_embeddings().weight.dtype
 
 
-# --- adapters ----------------------------------------------------------------------------------------------------------------------
+# --- adapters ------------------------------------------------------------------------------------------------------------------
 
 
 def merge_into(model: Any, adapter: Adapter, dtype: Any = None) -> Any:
@@ -251,7 +251,7 @@ def _other_model(adapter: Adapter, words: str) -> str:
     )
 
 
-# --- the result --------------------------------------------------------------------------------------------------------------------
+# --- the result ----------------------------------------------------------------------------------------------------------------
 
 
 def is_tied(model: Any) -> bool:

@@ -1,11 +1,12 @@
 """Whether a merged folder answers as base and adapter did.
 
-What it does: loads the base, puts the adapter on it unmerged, and keeps the logits for a few short texts; then loads the merged folder and
-compares. Both compute in float32 where the memory allows, so that what differs is the rounding of the merged weights.
+What it does: loads the base, puts the adapter on it unmerged, and keeps the logits for a few short texts; then loads the merged
+folder and compares. Both compute in float32 where the memory allows, so that what differs is the rounding of the merged
+weights.
 
-Guarantee: the two sides share no code of the merge: the adapter is applied by its own layers, the folder is read by transformers. The bound
-is on ``|merged - adapted| / |adapted|`` over all logits of the texts, after taking off each position's mean (which no answer depends on).
-Price: the model in memory twice, one after the other, and a few seconds.
+Guarantee: the two sides share no code of the merge: the adapter is applied by its own layers, the folder is read by
+transformers. The bound is on ``|merged - adapted| / |adapted|`` over all logits of the texts, after taking off each position's
+mean (which no answer depends on). Price: the model in memory twice, one after the other, and a few seconds.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Verification:
         """The result in a sentence."""
         return (
             f"Compared at {self.positions} tokens: the logits differ by {self.difference:.2g} of their size (at most {self.bound:g} is "
-            f"allowed; the adapter itself changes them by {self.effect:.2g}, of which {self.share:.0%} arrived), the most likely token is the same at {self.same_choice:.0%}."
+            f"allowed; the adapter itself changes them by {self.effect:.2g}, of which {self.share:.0%} arrived), the most likely token "
+            f"is the same at {self.same_choice:.0%}."
         )
 
     @property

@@ -45,7 +45,7 @@ def test_folders_that_are_no_adapter(tmp_path: Path, base: Path, folder: Path) -
         read_adapter(folder)
 
 
-# --- the base --------------------------------------------------------------------------------------------------------------------
+# --- the base ------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_base_is_where_the_adapter_says(folder: Path, base: Path) -> None:

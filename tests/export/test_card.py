@@ -135,7 +135,7 @@ def test_whole_models_and_sparse_increments(folder: RunFolder) -> None:
         make_card(folder)
 
 
-# --- whose card it is ----------------------------------------------------------------------------------------------------------------
+# --- whose card it is ----------------------------------------------------------------------------------------------------------
 
 
 def test_our_own_card_is_written_again(folder: RunFolder) -> None:
@@ -190,7 +190,7 @@ def test_a_card_never_stops_a_run(folder: RunFolder, monkeypatch: pytest.MonkeyP
     assert sorted(path.name for path in folder.path.glob("*README*")) == []
 
 
-# --- in a run ------------------------------------------------------------------------------------------------------------------------
+# --- in a run ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_leaves_a_card_and_the_users_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

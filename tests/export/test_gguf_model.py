@@ -1,6 +1,7 @@
 """A merged model as GGUF by the pattern of its base: every weight in its place, vocabulary and settings from the pattern.
 
-The files were compared tensor by tensor with those of llama.cpp's own converter for every family that is offered, and run in llama.cpp.
+The files were compared tensor by tensor with those of llama.cpp's own converter for every family that is offered, and run in
+llama.cpp.
 """
 
 from collections import namedtuple
@@ -159,7 +160,7 @@ def test_rows_behind_the_last_token_are_left_out(tmp_path: Path, base: Path, mer
     assert shapes["token_embd.weight"] == [32, 120]
 
 
-# --- refusals ------------------------------------------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_pattern_the_way_is_said(tmp_path: Path, merged: Path) -> None:

@@ -134,7 +134,7 @@ def test_large_models_are_written_in_shards(tmp_path: Path, base: Path, monkeypa
     assert (first - second).abs().max() < 1e-6 < first.abs().max()
 
 
-# --- what goes with the weights ----------------------------------------------------------------------------------------------------
+# --- what goes with the weights ------------------------------------------------------------------------------------------------
 
 
 def test_tied_weights_stay_one_unless_the_adapter_made_them_two(tmp_path: Path, base: Path) -> None:
@@ -190,7 +190,7 @@ def test_adapters_that_were_merged_first_are_merged_first(tmp_path: Path, base: 
         make_wish(read_adapter(second), base)
 
 
-# --- sparse increments and quantized bases -----------------------------------------------------------------------------------------
+# --- sparse increments and quantized bases -------------------------------------------------------------------------------------
 
 
 def test_a_sparse_increment(tmp_path: Path, base: Path) -> None:
@@ -251,7 +251,7 @@ def test_as_trained_means_the_weights_as_the_run_had_packed_them(tmp_path: Path)
     assert 1e-3 < difference.max() < 0.2 * weights(stored.path)[name].abs().max()
 
 
-# --- refusals ------------------------------------------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------------------------------
 
 
 def nothing_is_left(folder: Path, *known: str) -> bool:
