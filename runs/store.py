@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.settings_model import RESULT_FILES
-
 _RESULT_ENDINGS = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
@@ -89,6 +87,8 @@ class RunFolder:
     @property
     def has_adapter(self) -> bool:
         """Whether a trained adapter lies here, or what else a method leaves as its result."""
+        from ..config.settings_model import RESULT_FILES  # not above: the WebUI loads this module at its start
+
         return any(all(any(self.path.glob(pattern)) for pattern in patterns) for patterns in RESULT_FILES)
 
     @property

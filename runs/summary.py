@@ -8,6 +8,7 @@ What it does: finds the last event of each kind that matters from the end of the
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 from contextlib import closing
@@ -131,10 +132,16 @@ def _is_going_on(pid: int, process_started: float) -> bool:
 
 
 def _last_of_run(diary: _Diary, kind: str, started: dict[str, Any], begin: int) -> dict[str, Any]:
-    """The last event of a kind since the run's start, or of what it was resumed from."""
-    resumed = started.get("resumed_from_step")
-    found = diary.event(kind, begin)
-    return found if found or resumed is None else diary.event_until(kind, int(resumed))
+    """The last event of a kind since the run's start, or of what it was resumed from, and so on to a start that was none."""
+    end, limit = None, math.inf
+    while True:
+        found = diary.until(kind, limit, begin, end)
+        resumed = started.get("resumed_from_step")
+        before = diary.last("run_started", 0, begin)
+        if found or resumed is None or before is None:
+            return found
+        limit, end = min(limit, float(resumed)), begin
+        started, begin = before
 
 
 def data_words(parameters: Any) -> str:
@@ -190,10 +197,9 @@ class _Diary:
         found = self.last(kind, begin)
         return found[0] if found else {}
 
-    def event_until(self, kind: str, step: int) -> dict[str, Any]:
-        """The last event of a kind at a step or before it."""
-        end = self._end
-        while found := self.last(kind, 0, end):
+    def until(self, kind: str, step: float, begin: int, end: int | None) -> dict[str, Any]:
+        """The last event of a kind between two offsets that belongs to a step or to one before it; or an empty one."""
+        while found := self.last(kind, begin, end):
             if found[0].get("step", 0) <= step:
                 return found[0]
             end = found[1]
