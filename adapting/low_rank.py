@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .paired import closed_loss
+
 GROWTH = 1.01  # APOLLO: a step's length may grow by this factor
 
 
@@ -67,10 +69,7 @@ class _LowRankAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the gradients stay as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = closed_loss(closure)
         place = 0
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -13,6 +13,14 @@ from typing import Any
 import torch
 
 
+def closed_loss(closure: Callable[[], Any] | None) -> Any:
+    """What an optimizer's closure gives, with gradients on; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class PairedOptimizer(torch.optim.Optimizer):
     """One optimizer made of parts.
 
@@ -36,10 +44,7 @@ class PairedOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """A step of every part."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = closed_loss(closure)
         for part in self.parts:
             part.step()
             self.state.update(part.state)

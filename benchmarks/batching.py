@@ -25,14 +25,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from watching import Peak
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "import_root"))
@@ -92,26 +91,6 @@ def course_of(case: str) -> Any:
     )
 
 
-class Peak:
-    """The most memory of this process while it is open, above what it had before, in MB (looked at every 2 ms)."""
-
-    def __enter__(self) -> Peak:
-        self._process, self._over = psutil.Process(), threading.Event()
-        self._before = self.highest = self._process.memory_info().rss
-        self._watcher = threading.Thread(target=self._watch)
-        self._watcher.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.002):
-            self.highest = max(self.highest, self._process.memory_info().rss)
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._watcher.join()
-        self.megabytes = (self.highest - self._before) / 2**20
-
-
 def measure(case: str, num: int) -> dict[str, Any]:
     """One case in this process."""
     from training_pro.hybrid_batching import Entries, HybridBatchSampler
@@ -150,7 +129,7 @@ def measure(case: str, num: int) -> dict[str, Any]:
         timed("epoch", lambda: sampler.parts(0))
         rows = timed("numbers", sampler.plan_rows)
         timed("batches", lambda: sum(1 for _ in sampler))
-    found["MB"] = peak.megabytes
+    found["MB"] = peak.above
     found["rows"] = [(row.epoch, row.before, row.phase, row.num_steps, row.padding_share, row.fill) for row in rows]
     return found
 

@@ -28,10 +28,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from watching import Peak
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "import_root"))
@@ -121,22 +122,6 @@ def write_model(folder: Path, options: argparse.Namespace) -> None:
 # --- measuring -----------------------------------------------------------------------------------------------------------------
 
 
-class Peak(threading.Thread):
-    """Highest memory of this process since its start, looked at 200 times a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        import psutil
-
-        self._process, self.over = psutil.Process(), threading.Event()
-        self.before = self.highest = self._process.memory_info().rss
-
-    def run(self) -> None:
-        """Look until told to stop."""
-        while not self.over.wait(0.005):
-            self.highest = max(self.highest, self._process.memory_info().rss)
-
-
 class Meter:
     """Takes the steps of a run and tells tokens per second and memory."""
 
@@ -150,8 +135,7 @@ class Meter:
 
     def begin(self) -> None:
         """The model stands, the data are prepared: what is taken from now on is the training's."""
-        self._peak = Peak()
-        self._peak.start()
+        self._peak = Peak().begin()
         if self._cuda:
             self._cuda.reset_peak_memory_stats()
             self._allocated = self._cuda.memory_allocated()
@@ -165,7 +149,7 @@ class Meter:
     def result(self) -> dict[str, Any]:
         """All figures."""
         assert self._peak is not None
-        self._peak.over.set()
+        self._peak.end()
         if len(self._steps) < 2:
             raise RuntimeError("the first step is left out, and there was no other: set --samples higher, 16 or more")
         times, cpu, tokens, trained, losses = zip(*self._steps, strict=True)

@@ -15,35 +15,20 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from watching import Peak
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "import_root"))
 HEADS = ("full", "selected", "chunked")
 
 
-class Peak(threading.Thread):
-    """Highest memory of this process while it goes on, read a thousand times a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        import psutil
-
-        self._process, self.highest, self.over = psutil.Process(), 0, threading.Event()
-
-    def run(self) -> None:
-        """Look until told to stop."""
-        while not self.over.wait(0.001):
-            self.highest = max(self.highest, self._process.memory_info().rss)
-
-
 def measure(head: str, options: argparse.Namespace) -> dict[str, float]:
     """One way: MB above the model, and seconds of a step (median of 3, after one)."""
     import numpy as np
-    import psutil
     import torch
     from training_pro import train_utils
     from training_pro.training.noise import BatchPlace
@@ -61,8 +46,7 @@ def measure(head: str, options: argparse.Namespace) -> dict[str, float]:
     lengths = [options.tokens // 4] * 4
     labels = np.where(np.arange(options.tokens) % 100 < 100 * options.trained, ids, -100)
     batch = computer.collator(0)([{"input_ids": ids[: sum(lengths)], "labels": labels[: sum(lengths)], "lengths": lengths}])
-    before, peak, seconds, cpu_seconds = psutil.Process().memory_info().rss, Peak(), [], []
-    peak.start()
+    peak, seconds, cpu_seconds = Peak().begin(), [], []
     for _ in range(4):
         begun, cpu_begun = time.perf_counter(), time.process_time()
         with computer.attached():
@@ -71,8 +55,8 @@ def measure(head: str, options: argparse.Namespace) -> dict[str, float]:
         seconds.append(time.perf_counter() - begun)
         cpu_seconds.append(time.process_time() - cpu_begun)
         model.zero_grad()
-    peak.over.set()
-    found = {"mb": (peak.highest - before) / 1e6, "loss": float(loss.detach())}
+    peak.end()
+    found = {"mb": peak.above, "loss": float(loss.detach())}
     return {**found, "seconds": statistics.median(seconds[1:]), "cpu_seconds": statistics.median(cpu_seconds[1:])}
 
 

@@ -18,14 +18,13 @@ import json
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from watching import Peak
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "import_root"))
@@ -48,26 +47,17 @@ def make_table(lengths: np.ndarray) -> Any:
     return pa.table({"input_ids": pa.ListArray.from_arrays(offsets, pa.array(np.zeros(int(lengths.sum()), dtype=np.int8)))})
 
 
-class Timed:
-    """Seconds of what runs inside, and the most memory that it needed above what was there before, in MB (looked at every 2 ms)."""
+class Timed(Peak):
+    """Seconds of what runs inside, and the most memory that it needed above what was there before."""
 
     def __enter__(self) -> Timed:
-        self._process, self._over = psutil.Process(), threading.Event()
-        self._before = self._peak = self._process.memory_info().rss
-        self._watcher = threading.Thread(target=self._watch)
-        self._watcher.start()
+        super().__enter__()
         self._begun = time.perf_counter()
         return self
 
-    def _watch(self) -> None:
-        while not self._over.wait(0.002):
-            self._peak = max(self._peak, self._process.memory_info().rss)
-
     def __exit__(self, *error: object) -> None:
         self.seconds = time.perf_counter() - self._begun
-        self._over.set()
-        self._watcher.join()
-        self.memory = (self._peak - self._before) / (1 << 20)
+        super().__exit__(*error)
 
 
 def measure(method: str, num: int) -> dict[str, float]:
@@ -90,7 +80,7 @@ def measure(method: str, num: int) -> dict[str, float]:
     with Timed() as timed:
         packs = packer(work, CAPACITY)
     fill = lengths.sum() / CAPACITY / len(packs)
-    return {"seconds": timed.seconds, "packs": len(packs), "fill": float(fill), "memory": timed.memory}
+    return {"seconds": timed.seconds, "packs": len(packs), "fill": float(fill), "memory": timed.above}
 
 
 def measure_related(num: int) -> dict[str, float]:
@@ -103,7 +93,7 @@ def measure_related(num: int) -> dict[str, float]:
     lengths = make_lengths(num)
     with Timed() as timed:
         packing = pack("related", lengths.tolist(), CAPACITY, vectors=vectors)
-    return {"seconds": timed.seconds, "packs": len(packing.packs), "fill": packing.fill, "memory": timed.memory}
+    return {"seconds": timed.seconds, "packs": len(packing.packs), "fill": packing.fill, "memory": timed.above}
 
 
 def main() -> None:

@@ -15,40 +15,15 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from watching import MEGA, Peak
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "import_root"))
 WAYS = ("full", "lora 16", "sift 0.2", "sift 0.1", "sift 0.05", "sift 0.01")
-MEGA = 1e6
-
-
-class Peak(threading.Thread):
-    """Highest memory of this process while it goes on, read a thousand times a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        import psutil
-
-        self._process, self._over = psutil.Process(), threading.Event()
-        self.highest = 0
-
-    def run(self) -> None:
-        """Look until told to stop."""
-        while not self._over.wait(0.001):
-            self.highest = max(self.highest, self._process.memory_info().rss)
-
-    def above(self, begin: int) -> float:
-        """The most since the last reading, in MB above ``begin`` bytes."""
-        highest, self.highest = self.highest, 0
-        return max(0.0, (highest - begin) / MEGA)
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._over.set()
 
 
 def make_model(options: argparse.Namespace) -> Any:
@@ -90,7 +65,6 @@ def num_bytes(tensors: Any) -> float:
 def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
     """One way: MB by part and at most, seconds of a step (median of 3, after one)."""
     import peft  # noqa: F401  (its code is not LoRA's memory)
-    import psutil
     import torch
 
     model = make_model(options)
@@ -101,10 +75,10 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
 
     with torch.no_grad():  # what the first forward pass loads is not the method's
         model(input_ids=tokens, labels=tokens, use_cache=False)
-    begin, peak = psutil.Process().memory_info().rss, Peak()
-    peak.start()
+    peak = Peak().begin()
     trainable, beside = fit(way, model, backward)
-    choosing = peak.above(begin)
+    choosing = peak.above
+    peak.restart()
     trained = [parameter for parameter in trainable.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4)
     seconds = []
@@ -115,8 +89,8 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, float]:
         gradients = num_bytes(parameter.grad for parameter in trained)
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - started)
-    steps = peak.above(begin)
-    peak.stop()
+    steps = peak.above
+    peak.end()
     moments = [entry for state in optimizer.state.values() for entry in state.values() if torch.is_tensor(entry)]
     return {
         "trained": sum(parameter.numel() for parameter in trained) / MEGA,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrow_file import ArrowFile
 from .sources import Row
 
 _FILE = "conversations.arrow"
@@ -27,10 +28,7 @@ class ConversationWriter:
     """Writes conversations into a folder; use as a context."""
 
     def __init__(self, folder: Path) -> None:
-        import pyarrow as pa
-
-        self._file = (folder / _FILE).open("wb")
-        self._stream = pa.ipc.new_stream(self._file, _schema())
+        self._file = ArrowFile(folder / _FILE, _schema(), self._flush)
         self._groups: list[int] = []
         self._texts: list[str] = []
 
@@ -38,12 +36,7 @@ class ConversationWriter:
         return self
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
-        try:
-            if kind is None:
-                self._flush()
-                self._stream.close()
-        finally:
-            self._file.close()
+        self._file.close(is_whole=kind is None)
 
     def add(self, group: int, row: Row) -> None:
         """Add the conversation of a row; groups rise."""
@@ -57,8 +50,7 @@ class ConversationWriter:
         import pyarrow as pa
 
         if self._groups:
-            columns = [pa.array(self._groups, type=pa.int32()), pa.array(self._texts, type=pa.large_string())]
-            self._stream.write_batch(pa.record_batch(columns, schema=_schema()))
+            self._file.write([pa.array(self._groups, type=pa.int32()), pa.array(self._texts, type=pa.large_string())])
             self._groups, self._texts = [], []
 
 

@@ -10,26 +10,10 @@ Entries are numbers as the run counts them: places in ``Prepared.lengths``. Guar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 CONTEXT, PACK = "context", "pack"
 Item = int | tuple[Any, ...]
-
-
-def joined(entries: Sequence[int]) -> Item:
-    """Neighbours as one sample that trains all of them; one alone is itself."""
-    return entries[0] if len(entries) == 1 else tuple(entries)
-
-
-def with_context(context: Sequence[int], entry: int) -> Item:
-    """One sample that trains an entry and shows those before it."""
-    return (CONTEXT, tuple(context), entry) if context else entry
-
-
-def packed(items: Sequence[Item]) -> Item:
-    """Several items in one row."""
-    return (PACK, tuple(items))
 
 
 def is_context(item: Any) -> bool:
@@ -40,16 +24,3 @@ def is_context(item: Any) -> bool:
 def is_pack(item: Any) -> bool:
     """Whether an item is a row of several."""
     return isinstance(item, tuple) and len(item) == 2 and item[0] == PACK
-
-
-def trained_entries(item: Any) -> list[int]:
-    """The entries that an item trains, in order; none of a filler.
-
-    >>> trained_entries(("pack", (7, (8, 9), ("context", (1, 2), 3), -1)))
-    [7, 8, 9, 3]
-    """
-    if is_pack(item):
-        return [entry for part in item[1] for entry in trained_entries(part)]
-    if is_context(item):
-        return [int(item[2])]
-    return [int(entry) for entry in (item if isinstance(item, tuple) else (item,)) if entry >= 0]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrow_file import ArrowFile
 from .samples import PlacedSample
 
 TOKENS_AT_ONCE = 1 << 18
@@ -47,11 +48,7 @@ class SampleWriter:
     """
 
     def __init__(self, folder: Path, embed: Callable[[list[str]], Any] | None = None, decode: Any = None) -> None:
-        import pyarrow as pa
-
-        self._file = (folder / _SAMPLES).open("wb")
-        self._schema = _features().arrow_schema
-        self._stream = pa.ipc.new_stream(self._file, self._schema)
+        self._file = ArrowFile(folder / _SAMPLES, _features().arrow_schema, self._flush)
         self._embed, self._decode = embed, decode
         self._vectors = (folder / _VECTORS).open("wb") if embed is not None else None
         self._waiting: list[tuple[PlacedSample, int]] = []
@@ -63,11 +60,8 @@ class SampleWriter:
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         try:
-            if kind is None:
-                self._flush()
-                self._stream.close()
+            self._file.close(is_whole=kind is None)
         finally:
-            self._file.close()
             if self._vectors is not None:
                 self._vectors.close()
 
@@ -84,7 +78,7 @@ class SampleWriter:
 
         if not self._waiting:
             return
-        samples = [sample for sample, _ in self._waiting]
+        schema, samples = self._file.schema, [sample for sample, _ in self._waiting]
         borders = pa.array(np.cumsum([0, *(len(sample.input_ids) for sample in samples)], dtype=np.int32))
         ids = np.concatenate([sample.input_ids for sample in samples])
         labels = np.concatenate([sample.labels for sample in samples])
@@ -95,13 +89,13 @@ class SampleWriter:
         }
         for name in (*NUMBERS, *FLAGS):
             if name not in columns:
-                columns[name] = pa.array([getattr(sample, name) for sample in samples], type=self._schema.field(name).type)
+                columns[name] = pa.array([getattr(sample, name) for sample in samples], type=schema.field(name).type)
         for name in (*JOINT_NUMBERS, *JOINT_FLAGS):
-            columns[name] = pa.array([getattr(sample.joint, name) for sample in samples], type=self._schema.field(name).type)
+            columns[name] = pa.array([getattr(sample.joint, name) for sample in samples], type=schema.field(name).type)
         for place, name in enumerate(("more_ids", "more_labels")):
             columns[name] = _lists_of_lists([[pair[place] for pair in sample.joint.more] for sample in samples])
         highest = [int(more.max()) for sample in samples for more, _ in sample.joint.more if len(more)]
-        self._stream.write_batch(pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema))
+        self._file.write([columns[name] for name in schema.names])
         self.highest_token = max(self.highest_token, int(ids.max()), *highest)
         if self._embed is not None and self._vectors is not None:
             texts = [sample.question or self._decode(sample.input_ids.tolist()) for sample in samples]

@@ -5,10 +5,9 @@ Price: while it is written, the result lies beside its place under a name that b
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,16 +52,9 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises:
         ValueError: ``target`` exists.
     """
-    refuse_existing(target, "--out")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished-{uuid.uuid4().hex[:8]}")
-    unfinished.mkdir()
-    try:
+    with _unfinished(target, Path.rename) as unfinished:
+        unfinished.mkdir()
         yield unfinished
-        refuse_existing(target, "--out")
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
@@ -72,12 +64,22 @@ def new_file(target: Path) -> Iterator[Path]:
     Raises:
         ValueError: ``target`` exists.
     """
+    with _unfinished(target, Path.replace) as unfinished:
+        yield unfinished
+
+
+@contextmanager
+def _unfinished(target: Path, give_name: Callable[[Path, Path], Path]) -> Iterator[Path]:
+    """A place beside the target that becomes the target at the end."""
     refuse_existing(target, "--out")
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.unfinished-{uuid.uuid4().hex[:8]}")
     try:
         yield unfinished
         refuse_existing(target, "--out")
-        os.replace(unfinished, target)
+        give_name(unfinished, target)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ import pickle
 from typing import Any
 
 import pytest
-from training_pro.data.items import is_context, is_pack, joined, packed, trained_entries, with_context
+from items_made import joined, packed, trained_entries, with_context
+from training_pro.data.items import is_context, is_pack
 
 
 @pytest.mark.parametrize(

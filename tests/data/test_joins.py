@@ -11,13 +11,13 @@ import tiny
 from chat_cases import OWN, SYSTEM, reply, tokenizer_for, user
 from hypothesis import given
 from hypothesis import strategies as st
+from items_made import joined, packed, trained_entries, with_context
 from preparing import prepared, written
 from trained_tokenizers import JOINED, LONG_TEXT, TOKENIZERS, encode, generated
 from training_pro.chunking import Slicer
 from training_pro.config import DataSettings
 from training_pro.data.chat import IGNORE
 from training_pro.data.collate import Samples
-from training_pro.data.items import joined, packed, trained_entries, with_context
 from training_pro.data.prepare import Prepared, data_fingerprint
 from training_pro.data.report import DataReport
 from training_pro.data.samples import SampleMaker
