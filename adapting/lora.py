@@ -7,6 +7,7 @@ adapter changes (biases, parts that an initialisation takes out) come back bit-e
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from .whole_modules import prepare_whole
 from .wish import ADAPTER_FILES, Wish
 
 MakeConfig = Callable[[Any, Wish], Any]
+
+# peft reads a name that newer transformers has changed; nobody who trains can do anything about it
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 # --- putting one on and taking one up ------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class _Joining:
         found: tuple[list[int], list[int], list[int]] = ([], [], [])
         (add_end, add_tokens, add_context) = (numbers.append for numbers in found)
         numbers, lengths, run_ends, most, join = self._numbers, self._lengths, self._run_ends, self._most, self._join
-        start, num = 0, len(numbers)
+        start, num, firsts, has_context = 0, len(numbers), self._first_of_run, self._context is not None
         while start < num:
             end, length = start + 1, lengths[start]
             last = run_ends[start]
@@ -76,7 +76,7 @@ class _Joining:
             add_end(end)
             add_tokens(length)
             add_context(0)
-            if self._context is not None and end < num:
+            if has_context and end < num and firsts[end] <= start:  # the next one has this one right before it
                 for count, length in self._behind(start, end):
                     end += 1
                     add_end(end)

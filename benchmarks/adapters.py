@@ -211,7 +211,13 @@ def run_trl(options: Namespace, folder: Path, target: Path) -> dict[str, Any]:
             "learning_rate": RATE,
             "max_length": options.cutoff,
         },
-        **{"lr_scheduler_type": "linear", "warmup_ratio": 0.1, "optim": "adamw_torch", "weight_decay": 0.0, "max_grad_norm": 1.0},
+        **{
+            "lr_scheduler_type": "linear",
+            "warmup_steps": round(0.1 * options.samples / options.batch),
+            "optim": "adamw_torch",
+            "weight_decay": 0.0,
+            "max_grad_norm": 1.0,
+        },
         **{"assistant_only_loss": True, "gradient_checkpointing": False, "bf16": is_half, "use_cpu": options.device == "cpu"},
         **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True},
     )
