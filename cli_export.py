@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,56 +58,25 @@ def _add_adapter(parser: argparse.ArgumentParser) -> None:
 
 def run_merge(options: argparse.Namespace) -> int:
     """Merge and compare."""
-    from .export.adapter import find_base, read_adapter
-    from .export.merge import make_wish, merge_adapter
+    from .export.commands import MERGE, ExportWish, run_export
 
-    adapter = read_adapter(Path(options.adapter))
-    base = find_base(adapter, _path(options.base))
-    _say(f"adapter: {adapter.folder} ({adapter.method})\nbase:    {base}")
-    wish = make_wish(adapter, base, options.dtype, as_trained=options.as_trained)
-    if len(wish.adapters) > 1:
-        _say(f"first:   {', then '.join(first.name for first in wish.adapters[:-1])} (it was trained on top of them)")
-    merged = merge_adapter(wish, _path(options.out), verify=not options.no_verify, say=_say)
-    _say(f"merged:  {merged.path} ({merged.dtype}); {merged.peak_words}")
-    for line in merged.notes:
-        _say(line)
-    if merged.verification is None:
-        _say("Not compared with base and adapter (--no-verify).")
-    else:
-        _say("\n".join(filter(None, (merged.verification.words, merged.verification.warning))))
+    wish = ExportWish(MERGE, Path(options.adapter), _path(options.base), _path(options.out), options.dtype)
+    run_export(replace(wish, as_trained=options.as_trained, verify=not options.no_verify), _say)
     return 0
 
 
 def run_gguf(options: argparse.Namespace) -> int:
     """Write an adapter, or a merged model, for llama.cpp."""
-    if options.like or _is_model(Path(options.adapter)):
-        return _run_gguf_model(options)
-    from .export.adapter import find_base, read_adapter
-    from .export.gguf_adapter import write_gguf_adapter
+    from .export.commands import GGUF_ADAPTER, GGUF_MODEL, ExportWish, run_export
 
-    adapter = read_adapter(Path(options.adapter))
-    base = find_base(adapter, _path(options.base))
-    written = write_gguf_adapter(adapter, base, _path(options.out), options.dtype or "f32")
-    _say(f"{written.path}: {written.num_pairs} modules for llama.cpp's {written.architecture}, alpha {written.alpha:g}")
-    for line in written.notes:
-        _say(line)
-    _say(f'llama-server -m BASE.gguf --lora "{written.path}"')
-    _say(f'In text-generation-webui: Model tab, llama.cpp loader, extra-flags: --lora "{written.path}"')
+    source, like = Path(options.adapter), _path(options.like)
+    kind = GGUF_MODEL if like or _is_model(source) else GGUF_ADAPTER
+    run_export(ExportWish(kind, source, _path(options.base), _path(options.out), options.dtype, like), _say)
     return 0
 
 
 def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
-
-
-def _run_gguf_model(options: argparse.Namespace) -> int:
-    from .export.gguf_model import write_gguf_model
-
-    written = write_gguf_model(Path(options.adapter), _path(options.like), _path(options.out), options.dtype or "f16")
-    _say(f"{written.path}: {written.num_tensors} tensors for llama.cpp's {written.architecture}")
-    for line in written.notes:
-        _say(line)
-    return 0
 
 
 def run_card(options: argparse.Namespace) -> int:
