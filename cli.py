@@ -1,4 +1,4 @@
-"""The command line: train, check, plan, preview, config, runs, merge, gguf, card, serve. The same engine as the tab, without a page.
+"""The command line: train, check, plan, preview, config, runs, queue, merge, gguf, card, serve. The same engine as the tab, without a page.
 
 ``training-pro train run.yaml --set epochs=2`` and, where nothing is installed yet, ``python start.py train run.yaml``.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_export import add_export_commands
+from .cli_queue import add_queue_commands
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -76,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
         ("preview", run_preview, "Show samples with the tokens that are trained."),
     ):
         sub = command(name, run, help)
-        sub.add_argument("config", help="YAML or JSON file with the settings, or a training_parameters.json")
+        sub.add_argument(
+            "config", nargs="?", default="", help="YAML or JSON file with the settings, or a training_parameters.json"
+        )
         sub.add_argument("--model", help="folder of a Hugging Face model instead of the one in the file")
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, e.g. --set epochs=2")
         if name == "train":
@@ -92,10 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--schema", action="store_true", help="JSON schema, for editors")
     sub = command("runs", run_runs, "List the runs and their state.")
     sub.add_argument("--adapters-dir", default="loras", help="folder of the adapters (default: loras)")
+    add_queue_commands(command, read_options)
     add_export_commands(command)
     sub = command("serve", run_serve, "Open the page in a browser, with the embedded model or one of yours.")
     sub.add_argument("--host", default="127.0.0.1")
     sub.add_argument("--port", type=int, default=7866)
+    sub.add_argument(
+        "--login", default="", metavar="NAME:PASSWORD", help="ask for it; needed where --host lets other machines in"
+    )
     sub.add_argument("--model", default="", help="folder of a Hugging Face model (default: the embedded one)")
     sub.add_argument("--data-dir", default="", help="folder whose files are offered as data (default: examples)")
     sub.add_argument("--adapters-dir", default="loras", help="folder of the adapters (default: loras)")
@@ -110,7 +117,7 @@ def read_options(options: argparse.Namespace) -> RunConfig:
     overrides = list(options.set)
     if options.model:
         overrides.append(f"model.path={options.model}")
-    config = RunConfig.from_file(options.config, overrides)
+    config = RunConfig.from_file(options.config, overrides) if options.config else RunConfig.from_overrides(overrides)
     config.require_valid()
     for note in config.notes:
         _say(f"note: {note}")
@@ -161,7 +168,7 @@ def run_train(options: argparse.Namespace) -> int:
     display.close(outcome)
     if outcome.status != "failed":
         leave()
-    return {"finished": EXIT_OK, "interrupted": EXIT_INTERRUPTED}.get(outcome.status, EXIT_FAILED)
+    return {"finished": EXIT_OK, "interrupted": EXIT_INTERRUPTED, "discarded": EXIT_INTERRUPTED}.get(outcome.status, EXIT_FAILED)
 
 
 @contextmanager
@@ -268,32 +275,28 @@ def run_config(options: argparse.Namespace) -> int:
 
 def run_runs(options: argparse.Namespace) -> int:
     """List runs, newest first."""
-    from .runs.state import read_state
     from .runs.store import list_runs
+    from .runs.summary import summarize
 
     folders = list_runs(Path(options.adapters_dir))
     if not folders:
         print(f"No runs in {Path(options.adapters_dir).absolute()}.")
-    for folder in folders:
-        state = read_state(folder)
-        last = state.last_step
-        total = state.plan.get("num_steps", "?")
-        progress = f"step {last['step']} of {total}, loss {last['smoothed_loss']:.3f}" if last else ""
-        print(f"{folder.name:30} {state.status or 'adapter':12} {progress}")
+    for run in map(summarize, folders):
+        loss = "" if run.loss is None else f", loss {run.loss:.3f}"  # a loss that is no number is written as None
+        progress = f"step {run.step} of {run.num_steps or '?'}{loss}" if run.step else ""
+        print(f"{run.name:30} {run.status or 'adapter':12} {progress}")
     return EXIT_OK
 
 
 def run_serve(options: argparse.Namespace) -> int:
     """Open the standalone page."""
-    from .hosts.standalone import serve
+    from .hosts.standalone import ServeOptions, serve
 
     serve(
-        host=options.host,
-        port=options.port,
+        ServeOptions(options.host, options.port, options.login, not options.no_browser),
         model=options.model,
         data_dir=options.data_dir,
         adapters_dir=options.adapters_dir,
-        open_browser=not options.no_browser,
     )
     return EXIT_OK
 

@@ -1,5 +1,5 @@
-"""The graph of a run: loss and learning rate over epochs, as a picture and as data; phases are shaded where there are several, and what
-the conversation tells the model stands below where it was measured.
+"""The graph of a run: loss and learning rate over epochs, as a picture and as data; phases are shaded where there are several, checkpoints
+are marked at the foot, and what the conversation tells the model stands below where it was measured.
 
 Reads the run's state (made from its diary) and nothing else, so the graph of a finished, interrupted or died run can be drawn at any
 time. matplotlib draws without a screen.
@@ -69,6 +69,7 @@ def draw_graph(state: RunState) -> Any:
         left.plot(places, _numbers(state.evaluations, "loss"), "o-", color="#c2410c", linewidth=1.5, label="evaluation loss")
     right.plot(epochs, _numbers(state.steps, "lr"), color="#4d7c0f", linewidth=1.5, linestyle="--", label="learning rate")
     _draw_phases(left, state)
+    _draw_checkpoints(left, state)
     for axes in below:
         _draw_gains(axes, state)
     [left, *below][-1].set_xlabel("epochs")
@@ -117,6 +118,26 @@ def _draw_phases(axes: Any, state: RunState, *, with_words: bool = True) -> None
             _write_cause(axes, event, is_early=begin < stretches[-1][1]["epoch"] / 2)
 
 
+def _draw_checkpoints(axes: Any, state: RunState) -> None:
+    """A mark at the foot for each checkpoint; those that the user asked for are filled, so that print tells them apart too."""
+    for label, is_filled in (("checkpoint", False), ("checkpoint, yours", True)):
+        found = [entry for entry in state.checkpoints if (entry.get("cause") == "user") is is_filled]
+        places = [entry["epoch"] for entry in found if entry.get("epoch") is not None]
+        if places:
+            style = {
+                "marker": "^",
+                "markersize": 7,
+                "markeredgecolor": "#334155",
+                "linestyle": "none",
+                "clip_on": False,
+                "zorder": 5,
+            }
+            colour = "#334155" if is_filled else "white"
+            axes.plot(
+                places, [0.0] * len(places), markerfacecolor=colour, label=label, transform=axes.get_xaxis_transform(), **style
+            )
+
+
 def _write_cause(axes: Any, event: dict[str, Any], *, is_early: bool) -> None:
     """Words along the line of a switch, on the side where there is more room."""
     gradual = f", gradually over {event['gradual']:g} epochs" if event.get("gradual") else ""
@@ -131,7 +152,8 @@ def _write_cause(axes: Any, event: dict[str, Any], *, is_early: bool) -> None:
         ha="left" if is_early else "right",
         va="bottom",
         fontsize=8,
-        color="#475569",
+        color="#334155",
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},  # readable where it crosses a curve
         parse_math=False,  # a "$" is no formula
     )
 

@@ -135,6 +135,12 @@ class TrainingDisplay:
     def _on_checkpoint(self, fields: dict[str, Any]) -> None:
         self.say(f"saved {fields['folder']}")
 
+    def _on_paused(self, fields: dict[str, Any]) -> None:
+        self.say(f"paused at step {fields['step']}")
+
+    def _on_unpaused(self, fields: dict[str, Any]) -> None:
+        self.say(f"goes on at step {fields['step']}, after {duration(fields['seconds'])}")
+
     def _on_step(self, fields: dict[str, Any]) -> None:
         from tqdm import tqdm
 
@@ -243,10 +249,8 @@ def preview_lines(preview: Any, *, colour: bool | None = None) -> list[str]:
         f"{preview.num_entries:,} {unit}, {preview.mean_fill:.0%} full on average (cutoff {preview.capacity:,} tokens); {legend}",
         "filled by (tenths of the cutoff, shortest first): " + " ".join(f"{number:,}" for number in preview.fill),
     ]
-    before: Any = None
     for sample in preview.samples:
-        lines += [*_borders(before, sample, colour), _tokens(sample.pieces, colour)]
-        before = sample
+        lines += [*_heading(sample, colour), _tokens(sample.pieces, colour)]
     return lines
 
 
@@ -257,16 +261,17 @@ def _coloured(text: str, kind: str) -> str:
     return f"\033[{_COLOURS[kind]}m{text}\033[0m"
 
 
-def _borders(before: Any, sample: Any, colour: bool) -> list[str]:
+def _heading(sample: Any, colour: bool) -> list[str]:
     """The lines above a sample: a hard cut, if it begins behind one, and its facts."""
     facts = [f"sample {sample.number + 1}", f"{sample.num_tokens} tokens", f"{sample.num_trained} trained"]
     if sample.pack is not None:
         facts.insert(0, f"pack {sample.pack + 1}")
     if sample.overlap:
         facts.append(_coloured("overlap", "overlap") if colour else "overlap")
-    is_cut = before is not None and before.group == sample.group and before.section != sample.section
-    cut = "===== hard cut ====="
-    return [_coloured(cut, "hard cut") if colour else cut] * is_cut + [f"--- {', '.join(facts)}"]
+    from .data.preview import HARD_CUT
+
+    cut = f"===== {HARD_CUT} ====="
+    return [_coloured(cut, HARD_CUT) if colour else cut] * (sample.border == HARD_CUT) + [f"--- {', '.join(facts)}"]
 
 
 def _tokens(pieces: list[Any], colour: bool) -> str:

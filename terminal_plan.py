@@ -6,6 +6,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from .evaluation.plan_cells import phase_cells, switch_words
+from .evaluation.text_table import aligned
+
 BLOCKS, PLAIN = " ▁▂▃▄▅▆▇█", " .:|#"  # from nothing to a full character; PLAIN for terminals that have no blocks
 _SHOWN_EPOCHS = 8
 
@@ -52,36 +55,8 @@ def phase_table(plan: dict[str, Any]) -> list[str]:
     Args:
         plan: what Check found out about the run.
     """
-    rows = plan.get("phases", [])
-    if not rows:
-        return []
-    is_packed = any(row.get("fill") is not None for row in rows)
-    cells = [["phase", "epochs", "steps", "samples", "joined", "tokens", "padding", *(["packs", "full"] if is_packed else [])]]
-    for row in rows:
-        name = f"{row['before']} > {row['phase']}" if row["before"] else row["phase"]
-        cells.append([name, f"{row['begin']:.4g} to {row['end']:.4g}", f"{row['num_steps']:,}", f"{row['num_samples']:,}"])
-        cells[-1] += [f"{row['joined_share']:.0%}", f"{row['tokens']:,}", f"{row['padding_share']:.1%}"]
-        cells[-1] += [f"{row['num_packs']:,}", f"{row['fill']:.1%}"] if is_packed else []
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    ]
-    return [*(line.rstrip() for line in lines), *map(_switch_words, plan.get("switches", []))]
-
-
-def _switch_words(switch: dict[str, Any]) -> str:
-    (first, last), (begin, end) = switch["steps"], switch["epochs"]
-    if last is None:
-        place = f"after step {first:,} (epoch {begin:.4g}) at the earliest, perhaps not within this run"
-    elif first == last:
-        place = f"after step {first:,} (epoch {begin:.4g})"
-    else:
-        place = f"between step {first:,} and {last:,} (epoch {begin:.4g} to {end:.4g})"
-    return f"switch to {switch['phase']}: {place}; {switch['cause']}"
+    cells = phase_cells(plan)
+    return [*aligned(cells, num_names=2), *switch_words(plan)] if cells else []
 
 
 def phase_strip(plan: dict[str, Any], width: int = 60) -> str:
@@ -134,7 +109,7 @@ def plan_page(result: Any, encoding: str | None) -> list[str]:
     """What ``training-pro plan`` shows.
 
     Args:
-        result: a ``training.check.CheckReport``.
+        result: a ``runs.check_report.CheckReport``.
         encoding: of the terminal, which may have no block characters.
     """
     if result.problems:

@@ -22,9 +22,9 @@ from .wish import Wish
 # name on the form -> what it is, for the form
 INITIALISATIONS = {
     "default": "begins as no change at all.",
-    "gaussian": "the same, drawn otherwise.",
+    "gaussian": "begins as no change, drawn from a bell curve.",
     "pissa": "begins with the strongest directions of the weights, learns faster.",
-    "pissa fast": "nearly the same in seconds.",
+    "pissa fast": "nearly the same as pissa, in seconds.",
     "olora": "begins with orthogonal directions of the weights.",
     "eva": "begins with the directions of the data.",
     "loftq": "begins with what a 4-bit base has lost.",

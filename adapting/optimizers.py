@@ -90,7 +90,7 @@ _PAGED = "pages its states out to the computer's memory when the GPU's is full"
 OPTIMIZERS: dict[str, OptimizerInfo] = {
     "adamw_torch": OptimizerInfo("the safe choice.", "torch.optim:AdamW", 8, _ADAM),
     "adamw_torch_fused": OptimizerInfo(
-        "the same in one kernel; faster on a GPU.", "torch.optim:AdamW", 8, _ADAM, {"fused": True}
+        "adamw_torch in one kernel; faster on a GPU.", "torch.optim:AdamW", 8, _ADAM, {"fused": True}
     ),
     "adamw_bnb_8bit": _bitsandbytes(
         "AdamW with states of 8 bits: a quarter of the memory.", "AdamW", 2 * _EIGHT_BITS, _ADAM, optim_bits=8
@@ -181,7 +181,7 @@ OPTIMIZERS: dict[str, OptimizerInfo] = {
         {**_ADAM, **_LOW_RANK},
     ),
     "schedule_free_adamw": _schedule_free("AdamW that averages instead of lowering the rate.", "AdamWScheduleFree", 8, _ADAM),
-    "schedule_free_radam": _schedule_free("the same without a warm-up.", "RAdamScheduleFree", 8, _ADAM),
+    "schedule_free_radam": _schedule_free("schedule-free AdamW that needs no warm-up.", "RAdamScheduleFree", 8, _ADAM),
     "schedule_free_sgd": _schedule_free(
         "SGD that averages instead of lowering the rate.", "SGDScheduleFree", 4, {"momentum": 0.9}
     ),
@@ -215,12 +215,6 @@ def optimizer_class(name: str) -> type[Any]:
     module, _, attribute = OPTIMIZERS[name].path.partition(":")
     found: type[Any] = getattr(importlib.import_module(module, __package__), attribute)
     return found
-
-
-def families() -> str:
-    """A sentence on every optimizer that is not another one with paged or 8-bit states."""
-    variants = ("paged_", "_8bit", "_32bit", "_fused")
-    return " ".join(f"{name}: {info.words}" for name, info in OPTIMIZERS.items() if not any(part in name for part in variants))
 
 
 def taking(setting: str) -> tuple[str, ...]:

@@ -15,11 +15,17 @@ from ..data.packing import NEEDS_VECTORS
 from ..slicing.cuts import CutError, make_cuts
 from ..train_utils import ADAPTER_FILES, CHAT_TEMPLATES, METHODS, OPTIMIZERS
 from .field import SettingInfo
+from .log_packages import missing_package
 from .problems import Problem
 
 if TYPE_CHECKING:
     from .model import RunConfig
 
+# settings that do nothing while another one is 0 or empty
+_NEEDED = {
+    "checkpoints.save_loss_start": "checkpoints.save_on_loss_fall",
+    "samples.every_steps": "samples.prompts",
+}
 CONSTANT = ("constant", "constant_with_warmup")
 _HIDDEN_ENDINGS = (".txt", "-np", ".pt", ".json")
 _WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))}
@@ -30,23 +36,32 @@ def name_problem(name: str) -> tuple[str, str] | None:
 
     The name becomes a folder, a module name inside peft (no dots) and an entry of the WebUI's LoRA list (which hides some endings).
     """
+    if "." in name:
+        return "A name with a dot cannot be loaded by the WebUI.", f"Write {name.replace('.', '-').strip('- ')!r}."
+    if wrong := file_name_problem(name):
+        return wrong
+    if name.endswith(_HIDDEN_ENDINGS):
+        return f"The WebUI hides names that end in {', '.join(_HIDDEN_ENDINGS)}.", "Choose another ending."
+    if len(name) > 120:
+        return "The name is too long for a folder.", "Use at most 120 characters."
+    return None
+
+
+def file_name_problem(name: str) -> tuple[str, str] | None:
+    """What is wrong with a name that becomes a file's or a folder's, on any system, and the remedy; None if it is good."""
     if not name.strip():
         return "A name is needed.", "Write a name such as my-lora."
     if name != name.strip():
         return "It begins or ends with a space.", f"Write {name.strip()!r}."
-    if "." in name:
-        return "A name with a dot cannot be loaded by the WebUI.", f"Write {name.replace('.', '-').strip('-')!r}."
     if re.search(r'[\\/:*?"<>|\x00-\x1f]', name):
         return (
             "A name must not contain parts of a path or signs that a file name cannot have.",
             "Use letters, digits, '-' and '_'.",
         )
-    if name.lower() in _WINDOWS_NAMES or name.lower() == "none":
+    if name.lower().split(".")[0] in _WINDOWS_NAMES or name.lower() == "none":
         return "That name is reserved.", "Choose another name."
-    if name.endswith(_HIDDEN_ENDINGS):
-        return f"The WebUI hides names that end in {', '.join(_HIDDEN_ENDINGS)}.", "Choose another ending."
-    if len(name) > 120:
-        return "The name is too long for a folder.", "Use at most 120 characters."
+    if name.startswith(".") or name.endswith("."):
+        return "It begins or ends with a dot.", f"Write {name.strip('.')!r}."
     return None
 
 
@@ -101,6 +116,8 @@ def cross_checks(config: RunConfig, infos: dict[str, SettingInfo]) -> Iterator[P
     yield from _batching_checks(config, problem)
     yield from _text_checks(config, problem)
     yield from _folder_checks(config, problem)
+    if package := missing_package(config.run.log_to):
+        yield problem("run.log_to", f"The package {package} is not installed.", f"Run: pip install {package}. Or choose none.")
 
 
 def without_effect(config: RunConfig, infos: dict[str, SettingInfo]) -> list[str]:
@@ -116,6 +133,15 @@ def without_effect(config: RunConfig, infos: dict[str, SettingInfo]) -> list[str
         if unmet and value(info.field) != info.default:
             reason = f"{infos[unmet[0]].label} is {value(unmet[0])!r}"
             sentences.append(f"{info.label}: it has no effect while {reason}. Got: {value(info.field)!r}.")
+    for field, needed in _NEEDED.items():
+        if value(field) and not value(needed):
+            reason = f"{infos[needed].label} is {'off' if value(needed) == 0 else 'empty'}"
+            sentences.append(f"{infos[field].label}: it has no effect while {reason}. Got: {value(field)!r}.")
+    if config.checkpoints.stop_at_epoch > config.training.epochs:
+        label, epochs = infos["checkpoints.stop_at_epoch"].label, config.training.epochs
+        sentences.append(
+            f"{label}: it has no effect, the run ends at epoch {epochs:g}. Got: {config.checkpoints.stop_at_epoch:g}."
+        )
     return sentences
 
 

@@ -5,6 +5,7 @@ The form, the YAML, the CLI and the error messages are made from what is declare
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ def setting(
     help: str,
     *,
     unit: str = "",
-    choices: tuple[str, ...] = (),
+    choices: tuple[str, ...] | Mapping[str, str] = (),
     advanced: bool = False,
     only_if: dict[str, tuple[Any, ...]] | None = None,
     **bounds: Any,
@@ -31,17 +32,36 @@ def setting(
         label: the words on the form and in messages.
         help: one or two plain sentences: what it does, when to change it.
         unit: "tokens", "optimizer steps", "epochs", ... or "".
-        choices: allowed texts; empty for free values.
+        choices: allowed texts, or a mapping of them to a sentence on each; empty for free values.
         advanced: True puts it into the form's advanced group.
         only_if: dotted names of other settings -> values with which this one has an effect; the form hides it otherwise.
         **bounds: ge, gt, le, lt as in pydantic.
     """
     extra: dict[str, Any] = {"unit": unit, "choices": list(choices), "advanced": advanced}
+    if isinstance(choices, Mapping):
+        extra["choice_words"] = dict(choices)
     if only_if:
         extra["only_if"] = {field: list(values) for field, values in only_if.items()}
     if isinstance(default, list):
         return Field(default_factory=lambda: list(default), title=label, description=help, json_schema_extra=extra, **bounds)
     return Field(default, title=label, description=help, json_schema_extra=extra, **bounds)
+
+
+def sentence(words: str) -> str:
+    """Words of a table, which begin small and may lack the full stop, as a sentence."""
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}." if words else ""
+
+
+def worded(names: Iterable[str], words: Mapping[str, str]) -> dict[str, str]:
+    """Choices with a sentence on each, in the order of the table that they come from.
+
+    Args:
+        names: of the table's entries.
+        words: entry -> sentence; of all entries and of no others.
+    """
+    order = list(names)
+    assert set(order) == set(words), f"choices and their words differ: {set(order) ^ set(words)}"
+    return {name: words[name] for name in order}
 
 
 class Section(BaseModel):
@@ -75,6 +95,7 @@ class SettingInfo:
     minimum: float | None
     maximum: float | None
     only_if: dict[str, tuple[Any, ...]]
+    choice_words: dict[str, str]  # choice -> sentence on it; empty where the choices speak for themselves
 
     @property
     def field(self) -> str:
@@ -110,4 +131,5 @@ def setting_info(section: str, key: str, info: FieldInfo) -> SettingInfo:
         minimum=_bound(info, "ge", "gt"),
         maximum=_bound(info, "le", "lt"),
         only_if={field: tuple(values) for field, values in extra.get("only_if", {}).items()},  # type: ignore[union-attr,arg-type]
+        choice_words=dict(extra.get("choice_words", {})),  # type: ignore[arg-type]
     )

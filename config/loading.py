@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .model import RunConfig
 
 
+_NO_BREAK = 10_000_000  # characters a line
+
+
 class _Loader(yaml.SafeLoader):
     """YAML that reads 3e-4 as a number, as everybody expects."""
 
@@ -59,11 +62,23 @@ def read_config(cls: type[RunConfig], path: Path, overrides: list[str]) -> RunCo
         raise ValueError(f"There is no configuration file {path} (looked in {Path.cwd()}). Check the name.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The configuration file {path} cannot be read: {error}. Save it as UTF-8 text.") from error
+    return _config_of(cls, text, path, overrides)
+
+
+def parse_config(cls: type[RunConfig], text: str) -> RunConfig:
+    """A config from text that somebody wrote or pasted: YAML, JSON, or old parameters.
+
+    Raises:
+        ValueError: no YAML, or no mapping.
+    """
+    return _config_of(cls, text, Path("YAML"), [])
+
+
+def _config_of(cls: type[RunConfig], text: str, path: Path, overrides: list[str]) -> RunConfig:
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
-        raise ValueError(
-            f"{path} holds no settings: it must be sections such as 'data:' with settings below. Got: {type(data).__name__}."
-        )
+        got = "nothing" if data is None else type(data).__name__
+        raise ValueError(f"{path} holds no settings: it must be sections such as 'data:' with settings below. Got: {got}.")
     notes: list[str] = []
     if is_old_parameters(data):
         data, notes = from_old_parameters(data, datasets_dir=path.parent)
@@ -111,6 +126,24 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.dump(config.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def changes_yaml(config: RunConfig) -> str:
+    """What differs from the defaults, as the YAML of a run."""
+    nested: dict[str, dict[str, Any]] = {}
+    for field, value in config.changes().items():
+        section, key = field.split(".")
+        nested.setdefault(section, {})[key] = value
+    return yaml.dump(nested, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def one_line_yaml(value: Any) -> str:
+    """A value as YAML on one line, as ``--set`` reads it; without double quotes, and with no backslash at its end, where YAML allows."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=_NO_BREAK)
+    text = text.removesuffix("\n").removesuffix("\n...")
+    if "\n" in text:
+        return json.dumps(value, ensure_ascii=False)
+    return "'" + value.replace("'", "''") + "'" if text.endswith("\\") else text
+
+
 def example_yaml(cls: type[RunConfig]) -> str:
     """A commented YAML with every setting at its default."""
     lines, section = ["# Every setting with its default. Delete what you do not change."], ""
@@ -119,8 +152,9 @@ def example_yaml(cls: type[RunConfig]) -> str:
             section = info.section
             lines += ["", f"{section}:"]
         unit = f" [{info.unit}]" if info.unit else ""
-        choices = f" Choices: {', '.join(info.choices)}." if info.choices else ""
+        choices = f" Choices: {', '.join(info.choices)}." if info.choices and not info.choice_words else ""
         lines.append(f"  # {info.label}{unit}: {info.help}{choices}")
+        lines += [f"  #   {name}: {words}" for name, words in info.choice_words.items()]
         value = json.dumps(info.default, ensure_ascii=False)
         lines.append(f"  {info.key}: {value}")
     return "\n".join(lines) + "\n"

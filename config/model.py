@@ -80,6 +80,20 @@ class RunConfig(Section):
 
         return read_config(cls, Path(path), overrides or [])
 
+    @classmethod
+    def from_overrides(cls, overrides: list[str]) -> RunConfig:
+        """The defaults with changes.
+
+        Args:
+            overrides: texts ``key=value``, as on the command line.
+
+        Raises:
+            ValueError: a text without '='.
+        """
+        from .loading import apply_overrides
+
+        return cls.from_dict(apply_overrides({}, overrides, {info.field for info in cls.settings()}))
+
     @property
     def notes(self) -> list[str]:
         """What was understood but has no counterpart, when the file came from another trainer."""
@@ -94,6 +108,16 @@ class RunConfig(Section):
         infos = {info.field: info for info in self.settings()}
         reported = {problem.field for problem in self._load_problems}
         return self._load_problems + [problem for problem in cross_checks(self, infos) if problem.field not in reported]
+
+    def value(self, field: str) -> Any:
+        """A setting's value by its dotted name."""
+        section, key = field.split(".")
+        return getattr(getattr(self, section), key)
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that differ from their defaults: dotted name -> value."""
+        values = ((info, self.value(info.field)) for info in self.settings())
+        return {info.field: value for info, value in values if value != info.default}
 
     def require_valid(self) -> None:
         """Raise all problems as one :class:`ConfigError`."""

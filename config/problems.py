@@ -83,7 +83,9 @@ def from_pydantic(error: dict[str, Any], field: str, label: str, example: Any) -
     kind, value, context = error["type"], error.get("input"), error.get("ctx") or {}
     if kind in _BOUND_WORDS:
         key, words = _BOUND_WORDS[kind]
-        return Problem(field, label, value, f"It must be {words} {context[key]}.", f"Write for example {example}.")
+        bound = context[key]
+        bound = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        return Problem(field, label, value, f"It must be {words} {bound}.", f"Write for example {example}.")
     if kind in _NUMBER_TYPES:
         return Problem(field, label, value, "That is no number.", f"Write digits, like {example} (a point, no comma).")
     if kind in _INTEGER_TYPES:

@@ -14,9 +14,13 @@ from ..data.origins import as_share
 from ..data.truncation import TOO_LONG
 from ..slicing.cuts import CUTS
 from ..slicing.languages import AUTO, LANGUAGES
-from .field import Section, setting
+from .field import Section, setting, worded
 
-EOS_PLACES = ("every block", "end of section", "none")
+EOS_PLACES = {
+    "every block": "Each block ends with it.",
+    "end of section": "Only the last block before a hard cut or the end of the text.",
+    "none": "No block ends with it.",
+}
 _MIXED = {"data.mix": tuple(name for name in MIXES if name != "all")}  # the mixes that have weights
 
 
@@ -24,7 +28,15 @@ class DataSettings(Section):
     """What is trained on and how it is read."""
 
     dataset: str = setting("", "Data set", "JSON or JSONL file (or a folder of them) with conversations, instructions or texts.")
-    format: str = setting("auto", "Data format", "auto looks at each row.", choices=("auto", *SOURCES))
+    format: str = setting(
+        "auto",
+        "Data format",
+        "How the rows are written.",
+        choices={
+            "auto": "Each row is recognised by its keys.",
+            **{name: f"Rows with {kind.needs}." for name, kind in SOURCES.items()},
+        },
+    )
     format_file: str = setting(
         "",
         "Format file",
@@ -56,9 +68,15 @@ class DataSettings(Section):
     mix: str = setting(
         "all",
         "Mix",
-        "all: everything once, one after the other. The others mix the data sets and the text by their weights: until the first of them "
-        "is used up, or until each was used whole (smaller ones are repeated).",
-        choices=tuple(MIXES),
+        "How several data sets and the text come together.",
+        choices=worded(
+            MIXES,
+            {
+                "all": "Everything once, one after the other.",
+                "first exhausted": "Mixed by their weights until the first of them is used up.",
+                "all exhausted": "Mixed by their weights until each was used whole; smaller ones are repeated.",
+            },
+        ),
         advanced=True,
     )
     mix_by: str = setting(
@@ -89,9 +107,15 @@ class DataSettings(Section):
     train_on: str = setting(
         "replies",
         "Train on",
-        "replies: only the assistant's words count. last reply: only the last of them. everything: the whole conversation. "
-        "A message with weight 0 or train: false is never trained.",
-        choices=TRAIN_ON,
+        "What of a conversation counts. A message with weight 0 or train: false is never trained.",
+        choices=worded(
+            TRAIN_ON,
+            {
+                "replies": "Only the assistant's words.",
+                "last reply": "Only the assistant's last words.",
+                "everything": "The whole conversation.",
+            },
+        ),
     )
     train_after: str = setting(
         "",
@@ -111,9 +135,15 @@ class DataSettings(Section):
     entry: str = setting(
         "auto",
         "Sample of a conversation",
-        "conversation: each is one sample. exchange: each user turn with what follows up to the next one is a sample of its own, with the "
-        "system turn; batching joins them again. auto: exchange for batching modes that join neighbours, else conversation.",
-        choices=ENTRIES,
+        "What of a conversation is one sample.",
+        choices=worded(
+            ENTRIES,
+            {
+                "auto": "exchange for batching modes that join neighbours, else conversation.",
+                "conversation": "Each conversation.",
+                "exchange": "Each user turn with what follows up to the next one, with the system turn; batching joins them again.",
+            },
+        ),
         advanced=True,
     )
     block_tokens: int = setting(
@@ -128,9 +158,17 @@ class DataSettings(Section):
     too_long: str = setting(
         "drop",
         "Too long",
-        "Conversations over the Cutoff. drop: left out (counted). cut front, cut end: whole exchanges are left out there, the system "
-        "turn stays. windows: cut into several that each begin with the system turn. cut reply: cut at the Cutoff, also inside a reply.",
-        choices=TOO_LONG,
+        "What becomes of conversations over the Cutoff.",
+        choices=worded(
+            TOO_LONG,
+            {
+                "drop": "Left out, and counted.",
+                "cut front": "The oldest exchanges are left out, the system turn stays.",
+                "cut end": "The newest exchanges are left out.",
+                "windows": "Cut into several that each begin with the system turn.",
+                "cut reply": "Cut at the Cutoff, also inside a reply.",
+            },
+        ),
     )
     overlap: float = setting(
         0.0,
@@ -157,9 +195,16 @@ class DataSettings(Section):
     cut_at: str = setting(
         "string",
         "Hard Cut at",
-        "What no text block crosses. string, regex: the Hard Cut String, which is left out. headings: Markdown headings, which open "
-        "the next block. blank lines: every empty line.",
-        choices=tuple(CUTS),
+        "What no text block crosses.",
+        choices=worded(
+            CUTS,
+            {
+                "string": "The Hard Cut String, which is left out.",
+                "regex": "What the Hard Cut String matches as a regular expression; it is left out.",
+                "headings": "Markdown headings, which open the next block.",
+                "blank lines": "Every empty line.",
+            },
+        ),
         advanced=True,
     )
     hard_cut: str = setting(

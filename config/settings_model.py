@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from ..adapting.quantization import COMPUTE_DTYPES, FOUR_BITS, QUANTIZATIONS, Loading
-from ..train_utils import BIASES, CHAT_TEMPLATES, DTYPES, FULL_COPIES, FULL_WEIGHTS, INITIALISATIONS, METHODS, TARGET_PRESETS
-from .field import Section, setting
+from ..train_utils import (
+    BIASES,
+    CHAT_TEMPLATES,
+    DTYPES,
+    FULL_COPIES,
+    FULL_WEIGHTS,
+    INITIALISATIONS,
+    METHODS,
+    TARGET_PRESETS,
+    Method,
+)
+from .field import Section, sentence, setting, worded
 
-IF_EXISTS = ("stop", "resume", "continue", "replace", "new name")
+# how a run takes a name that there is already, in words
+IF_EXISTS = {
+    "stop": "Refuses to start, so that nothing is overwritten.",
+    "resume": "Goes on with an unfinished run exactly where it was.",
+    "continue": "Trains the existing adapter further; a copy of it is kept.",
+    "replace": "Moves the existing one into a dated backup and begins anew.",
+    "new name": "Adds a number to the name.",
+}
 
 # patterns of the files that are the result of a run; one of these sets is there, whatever method made it
 RESULT_FILES = tuple(dict.fromkeys(method.files for method in METHODS.values()))
@@ -18,6 +35,12 @@ _FULL = {"adapter.method": ("full",)}
 _SIFT = {"adapter.method": ("sift",)}
 _HEAD = {"adapter.method": ("lora", "dora", "sift")}
 _FOUR_BITS = {"model.quantization": FOUR_BITS}
+
+
+def _method_words(method: Method) -> str:
+    """A sentence on a method, and where its result can be used."""
+    place = "" if method.in_peft else " Not for the WebUI's LoRA menu."
+    return sentence(method.words) + place
 
 
 class ModelSettings(Section):
@@ -38,9 +61,16 @@ class ModelSettings(Section):
     quantization: str = setting(
         "none",
         "Quantization",
-        "Packs the weights of the base while it is loaded, by bitsandbytes: nf4 and fp4 take about a quarter of 16 bits (nf4 is more "
-        "exact), int8 half. For LoRA and its kin. In the WebUI its own Model tab says this.",
-        choices=tuple(QUANTIZATIONS),
+        "Packs the weights of the base while it is loaded, by bitsandbytes. For LoRA and its kin.",
+        choices=worded(
+            QUANTIZATIONS,
+            {
+                "none": "As they are stored.",
+                "nf4": "A quarter of 16 bits; the usual choice for small GPUs (QLoRA).",
+                "fp4": "A quarter of 16 bits, a little less exact than nf4.",
+                "int8": "Half of 16 bits, more exact.",
+            },
+        ),
         advanced=True,
     )
     double_quantization: bool = setting(
@@ -89,9 +119,14 @@ class AdapterSettings(Section):
     if_exists: str = setting(
         "stop",
         "If the name exists",
-        "stop: refuse. resume: go on with an unfinished run exactly where it was. continue: train the existing adapter further. "
-        "replace: move it into a dated backup first. new name: add a number.",
+        "What to do if there is a run or an adapter of that name.",
         choices=IF_EXISTS,
+    )
+    resume_from: str = setting(
+        "",
+        "Resume from",
+        "The checkpoint to resume from, by the name of its folder, such as checkpoint-120. Empty = the newest.",
+        only_if={"adapter.if_exists": ("resume",)},
     )
     resume_changed: bool = setting(
         False,
@@ -104,9 +139,8 @@ class AdapterSettings(Section):
     method: str = setting(
         "lora",
         "Method",
-        f"How the weights move. {' '.join(f'{name}: {method.words}' for name, method in METHODS.items())} "
-        f"In the WebUI's LoRA menu: {', '.join(name for name, method in METHODS.items() if method.in_peft)}.",
-        choices=tuple(METHODS),
+        "How the weights move.",
+        choices={name: _method_words(method) for name, method in METHODS.items()},
     )
     rank: int = setting(
         16, "LoRA Rank", "Size of the adapter: 8 for style, 32 and more to teach facts.", ge=1, le=65536, only_if=_LORA
@@ -145,9 +179,9 @@ class AdapterSettings(Section):
     initialisation: str = setting(
         "default",
         "Initialisation",
-        f"How a LoRA begins. {' '.join(f'{name}: {words}' for name, words in INITIALISATIONS.items())} "
-        "pissa and olora change the model for the time of the run and keep a copy of what they change in the computer's memory.",
-        choices=tuple(INITIALISATIONS),
+        "How a LoRA begins. pissa and olora change the model for the time of the run and keep a copy of what they change in the "
+        "computer's memory.",
+        choices={name: sentence(words) for name, words in INITIALISATIONS.items()},
         advanced=True,
         only_if={"adapter.method": ("lora",)},
     )
@@ -179,8 +213,10 @@ class AdapterSettings(Section):
     bias: str = setting(
         "none",
         "Train biases",
-        "Biases of the model that are trained too: none, lora_only (of the target modules) or all. Few models have any.",
-        choices=BIASES,
+        "Biases of the model that are trained too. Few models have any.",
+        choices=worded(
+            BIASES, {"none": "No biases.", "all": "All biases of the model.", "lora_only": "Those of the target modules."}
+        ),
         advanced=True,
         only_if=_LORA,
     )
@@ -225,18 +261,28 @@ class AdapterSettings(Section):
     full_weights: str = setting(
         "float32",
         "Weights in training",
-        "Full fine-tuning of a 16-bit model. float32: master weights of 4 bytes, nothing is lost. as the model: half the memory, but "
-        "in bfloat16 a step smaller than 1/256 of a weight is lost.",
-        choices=FULL_WEIGHTS,
+        "Full fine-tuning of a 16-bit model: what the steps are added to.",
+        choices=worded(
+            FULL_WEIGHTS,
+            {
+                "float32": "Master weights of 4 bytes; nothing is lost.",
+                "as the model": "Half the memory, but in bfloat16 a step smaller than 1/256 of a weight is lost.",
+            },
+        ),
         advanced=True,
         only_if=_FULL,
     )
     full_copy: str = setting(
         "memory",
         "Give back from",
-        "Full fine-tuning in place: how the loaded model gets its weights back. memory: a copy in the computer's memory, as large as the "
-        "model. disk: its folder is read again, after it was compared before the run.",
-        choices=FULL_COPIES,
+        "Full fine-tuning in place: how the loaded model gets its weights back.",
+        choices=worded(
+            FULL_COPIES,
+            {
+                "memory": "From a copy in the computer's memory, as large as the model.",
+                "disk": "Its folder is read again, after it was compared before the run.",
+            },
+        ),
         advanced=True,
         only_if=_FULL,
     )

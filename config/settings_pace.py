@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..adapting.optimizers import families, taking
+from ..adapting.optimizers import taking
 from ..custom_scheduler import NO_WARMUP, OPTIONS, RAMP_DOWN, SCHEDULES
 from ..train_utils import OPTIMIZERS
-from .field import Section, setting
+from .field import Section, sentence, setting
 
 # what other settings must be for some to have an effect (see field.setting)
 _RAMP = {"training.schedule": (RAMP_DOWN,)}
@@ -21,7 +21,10 @@ class PaceSettings(Section):
         3e-4, "Learning Rate", "3e-4 is a good start for LoRA. 1e-2 is extremely high, 1e-6 extremely low.", gt=0, le=1
     )
     schedule: str = setting(
-        "FP_low_epoch_annealing", "LR Scheduler", "How the learning rate changes over the run.", choices=tuple(SCHEDULES)
+        "FP_low_epoch_annealing",
+        "LR Scheduler",
+        "How the learning rate changes over the run.",
+        choices={name: sentence((schedule.__doc__ or "").split("\n")[0]) for name, schedule in SCHEDULES.items()},
     )
     warmup_steps: int = setting(
         0,
@@ -96,9 +99,8 @@ class OptimizerSettings(PaceSettings):
     optimizer: str = setting(
         "adamw_torch",
         "Optimizer",
-        f"How a gradient becomes a step. {families()} Those with 8bit keep their states in 8 bits, paged ones move them out to the "
-        "computer's memory when the GPU's is full. Check says what has to be installed.",
-        choices=tuple(OPTIMIZERS),
+        "How a gradient becomes a step. Check says what has to be installed.",
+        choices={name: sentence(info.words) for name, info in OPTIMIZERS.items()},
         advanced=True,
     )
     beta1: float = setting(

@@ -6,7 +6,8 @@ from ..batching.course import LOSS_RANGES, MINIMUM_EPOCHS, MODES, SMOOTHING_STEP
 from ..data.embedding import EMBEDDINGS
 from ..data.packing import NEEDS_VECTORS, PACKERS
 from ..train_utils import PRECISIONS
-from .field import Section, setting
+from .field import Section, setting, worded
+from .log_packages import LOG_PACKAGES
 from .settings_pace import OptimizerSettings
 
 # what other settings must be for some to have an effect (see field.setting)
@@ -16,6 +17,12 @@ _TWO_STAGE = {"batching.mode": tuple(mode for mode, phases in MODES.items() if l
 _SECOND_BY_LOSS = {**_TWO_STAGE, "batching.second_by": ("loss",)}
 _IN_ORDER = {"batching.mode": tuple(mode for mode, phases in MODES.items() if "sequential" in phases)}
 _RELATED = {"batching.packing": tuple(NEEDS_VECTORS)}
+
+_TRIGGER_WORDS = {
+    "epochs": "After so many epochs.",
+    "steps": "After so many optimizer steps.",
+    "loss": "When the smoothed training loss comes into a range or falls below it.",
+}
 
 
 class BatchingSettings(Section):
@@ -39,17 +46,24 @@ class BatchingSettings(Section):
     mode: str = setting(
         "shuffled",
         "Batching mode",
-        "shuffled: a random order each epoch. length: samples of like length together, least padding. paired: two neighbours of a "
-        "conversation or text as one sample. sequential: the order of the data, as much of a conversation or text together as fits. "
-        "hybrid: first length, then sequential. hybrid two-stage: length, then paired, then sequential. The settings below say when.",
-        choices=tuple(MODES),
+        "Which samples come together, and in which order.",
+        choices=worded(
+            MODES,
+            {
+                "shuffled": "A random order each epoch.",
+                "length": "Samples of like length together: least padding.",
+                "paired": "Two neighbours of a conversation or text as one sample.",
+                "sequential": "The order of the data, as much of a conversation or text together as fits.",
+                "hybrid": "First length, then sequential; the settings below say when.",
+                "hybrid two-stage": "First length, then paired, then sequential; the settings below say when.",
+            },
+        ),
     )
     switch_by: str = setting(
         "epochs",
         "Switch by",
-        "Hybrid batching: what ends the phase by length. epochs or steps: after so many. loss: when the smoothed training loss comes into "
-        "a range or falls below it.",
-        choices=tuple(TRIGGERS),
+        "Hybrid batching: what ends the phase by length.",
+        choices=worded(TRIGGERS, _TRIGGER_WORDS),
         only_if=_HYBRID,
     )
     switch_epochs: float = setting(
@@ -128,8 +142,8 @@ class BatchingSettings(Section):
     second_by: str = setting(
         "epochs",
         "Second switch by",
-        "Two-stage hybrid batching: what ends the paired phase, as under Switch by.",
-        choices=tuple(TRIGGERS),
+        "Two-stage hybrid batching: what ends the paired phase.",
+        choices=worded(TRIGGERS, _TRIGGER_WORDS),
         only_if=_TWO_STAGE,
     )
     second_epochs: float = setting(
@@ -222,17 +236,26 @@ class BatchingSettings(Section):
     packing: str = setting(
         "none",
         "Packing",
-        "Puts several samples into one row of the cutoff's length, so that every step trains as many tokens. best_fit: fullest packs; "
-        "ordered: keeps the order of the data; related: samples of related content. True Batch Size counts packs then: lower it. Batching "
-        "by length packs samples of like length together, sequential always keeps the order.",
-        choices=tuple(PACKERS),
+        "Puts several samples into one row of the cutoff's length, so that every step trains as many tokens. True Batch Size counts "
+        "packs then: lower it.",
+        choices=worded(
+            PACKERS,
+            {
+                "none": "One sample is one row.",
+                "ordered": "Neighbours in the order of the data, as many as fit.",
+                "best_fit": "The fullest packs. Batching by length packs samples of like length, sequential keeps the order.",
+                "related": "Samples of related content together.",
+            },
+        ),
     )
     pack_attention: str = setting(
         "isolated",
         "Attention in packs",
-        "isolated: packed samples do not see each other, as if each stood alone. shared: a sample sees those before it in its pack; "
-        "related packs are made for that.",
-        choices=("isolated", "shared"),
+        "Whether packed samples see each other.",
+        choices={
+            "isolated": "They do not, as if each stood alone.",
+            "shared": "A sample sees those before it in its pack; related packs are made for that.",
+        },
         advanced=True,
         only_if={"batching.packing": tuple(name for name in PACKERS if name != "none")},
     )
@@ -259,9 +282,14 @@ class BatchingSettings(Section):
     pack_embedding: str = setting(
         "input embeddings",
         "Embedding of related samples",
-        "Related packing: what decides who is near. input embeddings: words, by the loaded model. sentence-transformers: meaning, by a "
-        "model of that kind in a folder.",
-        choices=tuple(EMBEDDINGS),
+        "Related packing: what decides who is near.",
+        choices=worded(
+            EMBEDDINGS,
+            {
+                "input embeddings": "Words, by the loaded model.",
+                "sentence-transformers": "Meaning, by a model of that kind in a folder.",
+            },
+        ),
         advanced=True,
         only_if=_RELATED,
     )
@@ -275,9 +303,13 @@ class BatchingSettings(Section):
     route: str = setting(
         "auto",
         "Batch route",
-        "How a batch is computed; the result is the same. auto: the fastest that is exact for the model, which is tried before the "
-        "first step. flat: one row without padding. masked: packs as rows with a mask. padded: one row a sample.",
-        choices=("auto", "flat", "masked", "padded"),
+        "How a batch is computed; the result is the same.",
+        choices={
+            "auto": "The fastest that is exact for the model, which is tried before the first step.",
+            "flat": "One row without padding.",
+            "masked": "Packs as rows with a mask.",
+            "padded": "One row a sample.",
+        },
         advanced=True,
     )
 
@@ -323,7 +355,43 @@ class CheckpointSettings(Section):
         0, "Save every n steps", "A checkpoint every so many steps; 0 = off.", unit="optimizer steps", ge=0
     )
     save_every_epoch: bool = setting(True, "Save at every epoch's end", "A checkpoint at the end of each epoch.")
-    keep_last: int = setting(3, "Keep checkpoints", "Older ones are deleted; 0 keeps all.", ge=0)
+    save_every_minutes: float = setting(
+        0.0,
+        "Save every n minutes",
+        "A checkpoint when the last one is so many minutes of training old; pauses do not count. 0 = off.",
+        unit="minutes",
+        ge=0,
+        le=100_000,
+    )
+    save_on_loss_fall: float = setting(
+        0.0,
+        "Save when the loss falls by",
+        "A checkpoint each time the smoothed loss has fallen by this share since the last of them; 10 is what Training PRO does. 0 = off.",
+        unit="percent",
+        ge=0,
+        le=90,
+    )
+    save_loss_start: float = setting(
+        0.0,
+        "Save from loss",
+        "For Save when the loss falls by: the first checkpoint comes when the smoothed loss is at or under this. 0 = the fall is counted "
+        "from the first loss that is averaged over enough steps.",
+        ge=0,
+        le=100,
+    )
+    save_best_eval: bool = setting(
+        False,
+        "Save the best evaluation",
+        "A checkpoint whenever an evaluation is better than all before it; needs evaluation data.",
+    )
+    keep_last: int = setting(
+        3, "Keep checkpoints", "Older ones are deleted, but never those you saved yourself; 0 keeps all.", ge=0
+    )
+    keep_best: bool = setting(
+        True,
+        "Keep the best checkpoint",
+        "The checkpoint with the lowest evaluation loss is not deleted, however old it is; it comes on top of Keep checkpoints.",
+    )
     eval_every_steps: int = setting(
         0, "Evaluate every n steps", "0: at the end of each epoch, if there is evaluation data.", unit="optimizer steps", ge=0
     )
@@ -340,13 +408,31 @@ class CheckpointSettings(Section):
     stop_at_loss: float = setting(
         0.0, "Stop at loss", "Stop when the smoothed training loss is at or under this; 0 = off.", ge=0, le=100
     )
+    stop_at_epoch: float = setting(
+        0.0,
+        "Stop at epoch",
+        "Stop when so many epochs are done. The learning rate stays the one planned for all Epochs, so that it has not come down yet. "
+        "0 = off.",
+        unit="epochs",
+        ge=0,
+        le=10_000,
+    )
 
 
 class SampleSettings(Section):
-    """Prompts that the model answers before and after."""
+    """Prompts that the model answers before and after, and on the way."""
 
     prompts: list[str] = setting(
         [], "Sample prompts", "Questions that the model answers before and after the training, side by side."
+    )
+    every_steps: int = setting(
+        0,
+        "Answer every n steps",
+        "The Sample prompts are answered on the way too, every so many steps. The training is the same with and without; it waits for the "
+        "answers. 0 = off.",
+        unit="optimizer steps",
+        ge=0,
+        le=100_000_000,
     )
     max_new_tokens: int = setting(
         60, "Longest answer", "Longest answer to a sample prompt.", unit="tokens", ge=1, le=4096, advanced=True
@@ -361,4 +447,18 @@ class RunSettings(Section):
     )
     workers: int = setting(
         0, "Data workers", "Extra processes that prepare batches; 0 is right for almost everybody.", ge=0, le=64, advanced=True
+    )
+    log_to: str = setting(
+        "none",
+        "Detailed logs",
+        "Writes the run's numbers also for a program of yours, into the folder 'logs' of the run. Needs its package.",
+        choices=worded(
+            LOG_PACKAGES,
+            {
+                "none": "Only the run's own diary.",
+                "tensorboard": "Look at them with tensorboard --logdir.",
+                "wandb": "Weights & Biases, offline; nothing is sent.",
+            },
+        ),
+        advanced=True,
     )

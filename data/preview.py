@@ -14,7 +14,8 @@ Example (a piece is what few tokens decode to; ^ marks trained ones)::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from .chat import IGNORE
 _CONTEXT_TOKENS = 4  # decoded again before each token: what a decoder does at a word's start depends on what stands before
 _LONGEST_CHARACTER = 8  # tokens that one character may be made of
 _BINS = 10
+HARD_CUT = "hard cut"
+_OTHER_TEXT = "next conversation or text"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class PreviewSample:
         group: conversation or text that it comes from; a change of group is a border that no block crosses.
         section: section of the text, between two hard cuts.
         pack: number of the pack that it is trained in; None without packing.
+        border: what lies between it and the sample before it on the page: :data:`HARD_CUT`, another text, another pack; empty for
+            neighbours of one text and for the page's first.
     """
 
     number: int
@@ -64,6 +69,7 @@ class PreviewSample:
     group: int = 0
     section: int = 0
     pack: int | None = None
+    border: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,20 @@ def preview(
         lengths = np.asarray([int(prepared.lengths[list(pack)].sum()) for pack in packs])
     share = lengths / capacity
     fill = np.bincount(np.clip((share * _BINS).astype(int), 0, _BINS - 1), minlength=_BINS)
-    return Preview(samples, first, num_entries, capacity, fill.tolist(), float(share.mean()) if len(share) else 0.0)
+    return Preview(with_borders(samples), first, num_entries, capacity, fill.tolist(), float(share.mean()) if len(share) else 0.0)
+
+
+def with_borders(samples: Sequence[PreviewSample]) -> list[PreviewSample]:
+    """The samples of a page, each with what lies between it and the one before."""
+    return [*samples[:1], *(replace(after, border=_border(before, after)) for before, after in pairwise(samples))]
+
+
+def _border(before: PreviewSample, after: PreviewSample) -> str:
+    if after.pack is not None and before.pack != after.pack:
+        return f"pack {after.pack + 1:,}"
+    if before.group != after.group:
+        return "" if after.pack is not None else _OTHER_TEXT
+    return HARD_CUT if before.section != after.section else ""
 
 
 def _overlaps(dataset: Any) -> np.ndarray:

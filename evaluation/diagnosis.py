@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from ..runs.state import RunState
+from ..runs.state import RunState, phase_stretches
 from .curves import FEWEST_STEPS, Curve, Trend, changes_at_epochs, difference, read_curve, spikes, trend
 
 # share of the highest learning rate under which a flat loss says nothing
@@ -83,9 +82,10 @@ def diagnose(state: RunState) -> list[Finding]:
     whole = read_curve(state.steps)
     if len(whole) < FEWEST_STEPS:
         return []
-    borders = [0, *(int(phase["step"]) for phase in state.phases if phase.get("step")), int(whole.step[-1])]
-    phases = [whole.part((whole.step > begin) & (whole.step <= end)) for begin, end in pairwise(borders)]
-    run = _Run(whole, [phase for phase in phases if len(phase)], _evaluations(state))
+    borders = [(begin["step"], end["step"]) for begin, end in phase_stretches(state)]
+    phases = [whole.part((whole.step > begin) & (whole.step <= end)) for begin, end in borders]
+    # a diary of a time before there were phases has none
+    run = _Run(whole, [phase for phase in phases if len(phase)] or [whole], _evaluations(state))
     found = [finding for rule in RULES if (finding := rule(run))]
     kinds = {finding.kind for finding in found}
     return [finding for finding in found if not kinds & _SILENCED_BY.get(finding.kind, set())]

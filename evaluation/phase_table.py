@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..runs.state import phase_stretches
+from .text_table import aligned
 
 if TYPE_CHECKING:
     from ..runs.state import RunState
@@ -147,16 +148,7 @@ def changes(rows: list[dict[str, Any]]) -> list[str]:
 def text_table(rows: list[dict[str, Any]]) -> list[str]:
     """The table as aligned lines, with what it rests on."""
     titles, cells = table_cells(rows)
-    widths = [max(len(line[place]) for line in [titles, *cells]) for place in range(len(titles))]
-    lines = [
-        "  ".join(_placed(cell, width, place) for place, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-        for line in [titles, *cells]
-    ]
+    lines = aligned([titles, *cells])
     lines += [basis(rows)] if basis(rows) else []
     moved = changes(rows)
     return lines + [f"Gains since the first measurement: {'; '.join(moved)}."] * bool(moved)
-
-
-def _placed(cell: str, width: int, place: int) -> str:
-    """Names on the left, numbers on the right."""
-    return cell.ljust(width) if place == 0 else cell.rjust(width)

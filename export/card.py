@@ -2,7 +2,7 @@
 
 Guarantee: a card that the user has edited is never touched: what was written carries a mark with a digest of its own text, and
 only a text that still fits its mark is replaced, besides the form that peft leaves. Folders are named by their last part only,
-so that nothing of the machine gets into a file that is made to be shared. Price: the diary is read once more.
+so that nothing of the machine gets into a file that is made to be shared. Price: the diary is read, where nobody has read it yet.
 """
 
 from __future__ import annotations
@@ -29,20 +29,24 @@ _METHODS = {"LORA": "LoRA", "VERA": "VeRA", "IA3": "(IA)3"}
 _PEFT_LINES = re.compile(r"### Framework versions|- PEFT .*|## Training procedure|The following `bitsandbytes` .*|- \w+: .*")
 
 
-def write_card(folder: RunFolder) -> str:
+def write_card(folder: RunFolder, state: RunState | None = None) -> str:
     """Write the card, if the folder holds a result and no card of the user's.
+
+    Args:
+        folder: of the run.
+        state: what its diary says; None reads it.
 
     Returns:
         Why there is none, in a sentence; empty if there is. Never raises: a card must not stop a run.
     """
     try:
-        return make_card(folder)
+        return make_card(folder, state)
     except Exception as error:
         logger.debug("the model card failed", exc_info=True)
         return f"The model card could not be written: {error or type(error).__name__}"
 
 
-def make_card(folder: RunFolder) -> str:
+def make_card(folder: RunFolder, state: RunState | None = None) -> str:
     """:func:`write_card` that raises.
 
     Raises:
@@ -53,7 +57,7 @@ def make_card(folder: RunFolder) -> str:
     place = folder.path / NAME
     if place.is_file() and not is_ours(place.read_text(encoding="utf-8", errors="replace")):
         return f"{place} was edited, so it is left as it is. Move it away for a new model card."
-    front, body = card_text(folder, kind)
+    front, body = card_text(folder, kind, state or read_state(folder))
     temporary = place.with_name(f".{NAME}.{os.getpid()}.tmp")
     try:
         temporary.write_text(
@@ -110,7 +114,7 @@ def _is_pefts_form(text: str) -> bool:
 # --- the text ------------------------------------------------------------------------------------------------------------------
 
 
-def card_text(folder: RunFolder, kind: str) -> tuple[str, str]:
+def card_text(folder: RunFolder, kind: str, state: RunState) -> tuple[str, str]:
     """Front matter for the Hugging Face hub, and the card below it."""
     import yaml
 
@@ -126,7 +130,6 @@ def card_text(folder: RunFolder, kind: str) -> tuple[str, str]:
     if base:
         front["base_model"] = base
     front["tags"] = ["training-pro-hybrid", re.sub(r"\W+", "-", method.lower()).strip("-")]
-    state = read_state(folder)
     sections = [
         _head(folder.name, kind, method, base, peft_config),
         _results(folder, state),

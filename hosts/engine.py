@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..config import RunConfig
     from ..data.preview import Preview
-    from ..training.check import CheckReport
+    from ..runs.check_report import CheckReport
 
 _import_lock = threading.Lock()
 model_lock = threading.Lock()
@@ -33,7 +33,8 @@ def check(config: RunConfig, load_model: Callable[[], tuple[Any, Any]]) -> Check
     """Check in a page's thread, when no run has the model."""
     import_engine()
     from ..runs import registry
-    from ..training.check import CheckReport, check_run
+    from ..runs.check_report import CheckReport
+    from ..training.check import check_run
 
     if registry.is_busy():
         return CheckReport(problems=["A training is going on. Check when it has ended."])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,7 @@ def export_result(wish: dict[str, Any], say: Callable[[str], None]) -> Path:
 
     if registry.is_busy():
         raise ValueError("A training is going on. Write the result when it has ended: both need the memory.")
-    places = {name: Path(wish[name]).expanduser() if wish.get(name) else None for name in ("base", "out", "like")}
-    source = Path(wish["source"]).expanduser()
-    others = {name: wish[name] for name in ("dtype", "verify") if name in wish}
+    base, out, like = (Path(wish[name]).expanduser() if wish.get(name) else None for name in ("base", "out", "like"))
+    made = ExportWish(wish["kind"], Path(wish["source"]).expanduser(), base, out, wish.get("dtype", ""), like)
     with model_lock:
-        return run_export(ExportWish(wish["kind"], source, **places, **others), say)
+        return run_export(replace(made, verify=wish.get("verify", True)), say)

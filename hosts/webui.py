@@ -4,8 +4,9 @@ At its top it imports only the standard library and light modules of ours, since
 WebUI; what is missing is shown in the tab instead, with the command that mends it.
 
 While a training steps, a chat request is answered with a notice at once: the host looks up ``custom_generate_reply`` on the loaded
-extension for each reply, and script.py has it for that time. What would change the model in the middle of a training (applying a LoRA,
-the WebUI's own training) is refused with a word, and the idle-unload thread sees a model at work.
+extension for each reply, and script.py has it for that time. While it is paused the notice is gone, and the chat answers with the
+half-trained model. What would change the model in the middle of a training (applying a LoRA, the WebUI's own training) is refused with a
+word, and the idle-unload thread sees a model at work.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ logger = logging.getLogger("training_pro")
 
 params: dict[str, Any] = {"display_name": "Training PRO Hybrid", "is_tab": True}
 
-CHAT_NOTICE = "*A training is going on with this model, so it cannot answer now. Wait for its end or press Interrupt in the Training PRO Hybrid tab.*"
+CHAT_NOTICE = (
+    "*A training is going on with this model, so it cannot answer now. Press Pause in the Training PRO Hybrid tab and it answers as it is by "
+    "then, or wait for the training's end.*"
+)
 CHANGE_NOTICE = (
     "A training is going on with this model, so it cannot be changed now. "
-    "Wait for its end or press Interrupt in the Training PRO Hybrid tab, then try again."
+    "Wait for its end or stop it in the Training PRO Hybrid tab, then try again."
 )
 # class of the loaded model -> loader, for those that cannot train; the loader's flag may name the one that is chosen for the next load
 _UNTRAINABLE = {
@@ -93,6 +97,7 @@ def make_host() -> Any:
     """The WebUI as a host of the tab."""
     from ..ui.host import Host
     from . import files
+    from .exporting import export_result
 
     return Host(
         launch=_launch,
@@ -103,7 +108,43 @@ def make_host() -> Any:
         data_sets=lambda: files.data_sets(data_dir()),
         text_files=lambda: files.text_files(data_dir()),
         in_webui=True,
+        read_only=_read_only,
+        exposure=_exposure,
+        complete=_with_host_places,
+        export=export_result,
+        model_name=_model_name,
     )
+
+
+def _read_only() -> str:
+    """Why nothing may be changed from a page; empty if everything may."""
+    from modules import shared
+
+    if getattr(shared.args, "multi_user", False):
+        return "The WebUI runs in multi-user mode (--multi-user), in which training is off. Restart it without that flag."
+    return ""
+
+
+def _exposure() -> str:
+    """What strangers could do where the WebUI can be reached from other machines without a login; empty if they cannot."""
+    from modules import shared
+
+    from ..ui.notices import STRANGERS
+
+    args = shared.args
+    flags = [flag for flag in ("listen", "share") if getattr(args, flag, False)]
+    has_login = getattr(args, "gradio_auth", None) or getattr(args, "gradio_auth_path", None)
+    if not flags or has_login or _read_only():
+        return ""
+    given = " and ".join(f"--{flag}" for flag in flags)
+    return f"The WebUI is open to other machines ({given}) and asks for no login. {STRANGERS} Add --gradio-auth NAME:PASSWORD, or start it without {given}."
+
+
+def _model_name(config: Any) -> str:
+    """Name of the loaded model, or of the one that was put away as idle; empty if there is none."""
+    from modules import shared
+
+    return str(shared.model_name) if shared.model is not None or _is_unloaded_as_idle() else ""
 
 
 def adapters_dir() -> Path:
@@ -124,8 +165,8 @@ def refusal() -> str:
     """Why nothing can be trained now, in a sentence with the remedy; empty if something can."""
     from modules import shared
 
-    if getattr(shared.args, "multi_user", False):
-        return "The WebUI runs in multi-user mode (--multi-user), in which training is off. Restart it without that flag."
+    if forbidden := _read_only():
+        return forbidden
     if registry.is_busy():
         return ""
     if shared.model is None or shared.tokenizer is None:
@@ -208,21 +249,21 @@ def _launch(config: Any) -> registry.RunHandle:
         raise ValueError(problem)
     config = _with_host_places(config)
     use = ModelUse(shared.model, shared.tokenizer)
-    return start_run(config, use.take, around=lambda: use)
+    return start_run(config, use.take, around=lambda: use, lend=use.lent)
 
 
 def _check(config: Any) -> Any:
     from modules import shared
 
-    from ..ui.host import CheckResult
+    from ..runs.check_report import CheckReport
     from . import engine
 
     _load_if_idle()
     problem = refusal()
     if problem:
-        return CheckResult(problems=[problem])
+        return CheckReport(problems=[problem])
     model, tokenizer = shared.model, shared.tokenizer
-    return CheckResult(**vars(engine.check(_with_host_places(config), lambda: (model, tokenizer))))
+    return engine.check(_with_host_places(config), lambda: (model, tokenizer))
 
 
 def _preview(config: Any, first: int, num: int) -> dict[str, Any]:
@@ -241,8 +282,11 @@ def _preview(config: Any, first: int, num: int) -> dict[str, Any]:
 
 # --- keeping others away from a model in training ------------------------------------------------------------------------------
 
+WRITER_SECONDS = 10.0
 POLL_SECONDS = 0.5  # how often a run that waits for a reply looks whether the user stops it
 _models_in_use: list[Any] = []  # the model of the running training; never more than one
+_models_lent: list[Any] = []  # the same, while the training is paused
+_WRITER = "(gentask)"  # how the WebUI's threads that write a reply are named; one may outlive the lock by a token
 
 
 def optional_hook(name: str) -> Any:
@@ -254,7 +298,7 @@ def optional_hook(name: str) -> Any:
     Raises:
         AttributeError: there is no such hook now.
     """
-    if name == "custom_generate_reply" and _is_shared_model_in_use():
+    if name == "custom_generate_reply" and _is_shared_model_in_use() and not _models_lent:
         return _notice
     raise AttributeError(f"Training PRO Hybrid has no {name!r} now")
 
@@ -281,24 +325,6 @@ def _count_as_active(change: int) -> None:
         with lock:
             models.active_generation_count += change
     models.last_generation_time = time.time()
-
-
-@contextmanager
-def _random_numbers_kept(model: Any) -> Iterator[None]:
-    """A run seeds the process's random numbers, from which the WebUI draws the seeds of its replies; afterwards they are as before."""
-    import random
-
-    import numpy as np
-    import torch
-
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(list(devices)):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 @contextmanager
@@ -334,7 +360,7 @@ class ModelUse:
     """The WebUI's model for the time of a run.
 
     From `take` to the end of the ``with`` statement chat requests get a notice, the model cannot be changed, and it is not unloaded
-    as idle. It holds its own references, so that an unload by the user does not end the run.
+    as idle. It holds its own references, so that an unload by the user does not end the run. Within :meth:`lent` the chat has the model.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -350,24 +376,61 @@ class ModelUse:
 
     def take(self) -> tuple[Any, Any]:
         """Model and tokenizer, once the reply that is being written has ended; at once, and not in use, if the user stops the run."""
-        from modules import shared
+        from ..training.pausing import random_kept
 
-        lock = getattr(shared, "generation_lock", None) or threading.Lock()
+        lock = _generation_lock()
         if _acquire(lock):
             try:
                 _models_in_use.append(self._model)
                 _count_as_active(+1)
                 self._held.callback(self._give_back)
                 self._held.enter_context(_changes_refused())
-                self._held.enter_context(_random_numbers_kept(self._model))
+                # a run seeds the process's random numbers, from which the WebUI draws the seeds of its replies
+                self._held.enter_context(random_kept())
             finally:
                 lock.release()
         return self._model, self._tokenizer
+
+    @contextmanager
+    def lent(self, say: Callable[[str], None]) -> Iterator[None]:
+        """The training is paused: chat requests are answered by the model. On leaving, the reply that is being written ends first.
+
+        Args:
+            say: writes a word into the run's diary; "" ends it.
+        """
+        _models_lent.append(self._model)
+        try:
+            yield
+        finally:
+            lock = _generation_lock()
+            if not lock.acquire(timeout=POLL_SECONDS):
+                say("waiting for the reply that is being written; Stop in the chat ends it")
+                lock.acquire()
+                say("")
+            try:
+                _models_lent.clear()
+                _wait_for_writers()
+            finally:
+                lock.release()
 
     @staticmethod
     def _give_back() -> None:
         _count_as_active(-1)
         _models_in_use.clear()
+
+
+def _generation_lock() -> Any:
+    """What the WebUI holds while it writes a reply; it has none before its server runs."""
+    from modules import shared
+
+    return getattr(shared, "generation_lock", None) or threading.Lock()
+
+
+def _wait_for_writers() -> None:
+    """A reply that was stopped has given its lock back, but its thread may still be at its last token."""
+    for thread in threading.enumerate():
+        if thread.name.endswith(_WRITER):
+            thread.join(WRITER_SECONDS)
 
 
 def _acquire(lock: threading.Lock) -> bool:
@@ -380,6 +443,6 @@ def _acquire(lock: threading.Lock) -> bool:
         diary("stage", stage="loading", detail="waiting for the reply that is being written")
         diary.close()
     while not lock.acquire(timeout=POLL_SECONDS):
-        if handle and handle.folder and read_control(handle.folder.control).stop:
+        if handle and handle.folder and read_control(handle.folder.control).wants_end:
             return False
     return True

@@ -19,13 +19,16 @@ logger = logging.getLogger(__name__)
 LoadModel = Callable[[], tuple[Any, Any]]
 
 
-def start_run(config: RunConfig, load_model: LoadModel, *, around: Callable[[], Any] | None = None) -> RunHandle:
+def start_run(
+    config: RunConfig, load_model: LoadModel, *, around: Callable[[], Any] | None = None, lend: Callable[..., Any] | None = None
+) -> RunHandle:
     """Start a run and return as soon as its folder is open.
 
     Args:
         config: all settings.
         load_model: gives model and tokenizer, called in the worker.
         around: makes a context manager that is entered for the time of the run (the WebUI's locks, for example).
+        lend: makes a context manager that is entered while the run is paused (see training.pausing); None = nobody uses the model then.
 
     Raises:
         ConfigError, ValueError, OSError: it cannot start; nothing was touched.
@@ -50,7 +53,8 @@ def start_run(config: RunConfig, load_model: LoadModel, *, around: Callable[[], 
 
                 if around:
                     held.enter_context(around())
-                import_engine().run_job(config, load, on_folder=on_folder)
+                more = {"lend": lend} if lend else {}
+                import_engine().run_job(config, load, on_folder=on_folder, **more)
         except BaseException as error:
             errors.append(error)
             handle.error = str(error) or type(error).__name__

@@ -8,17 +8,19 @@ Page, graph, diagnosis and resume read the diary and nothing else. Kinds of even
     plan          num_steps, num_epochs, steps_per_epoch, num_batches, num_samples, accumulation, batch_size, ...
     phase         step, epoch, phase, stage, cause, decided_at (step; None = planned), before, gradual (epochs): begins after step
     message       level, text              a warning or a word to the user
-    step          step, epoch, loss, smoothed_loss, lr, grad_norm, tokens, trained_tokens, padding (tokens), tokens_per_second,
-                  seconds, time_left
+    step          step, epoch, loss, smoothed_loss, lr, lr_scale, grad_norm, tokens, trained_tokens, padding (tokens), tokens_per_second,
+                  seconds, time_left, memory (bytes, about once a second)
     evaluation    step (0 = before the first), epoch, loss, trained_tokens
     understanding step, epoch, loss, gains (context, order, distance: mean, error, num_replies, num_tokens, num_conversations, change,
                   change_error; nats per reply token), sample (identity of the replies), seconds; the first also saved (per reply)
     phase_table   rows                     the phases in numbers (see evaluation.phase_table), at the end
     diagnosis     findings (kind, words, advice)   what the curves show (see evaluation.diagnosis), at the end
-    checkpoint    step, epoch, folder, cause
-    sample        when ("before" | "after"), prompt, answer
-    control       name, value              what the user asked for while it ran
-    run_ended     status ("finished" | "interrupted" | "failed"), message, remedy, adapter, step, loss, seconds
+    checkpoint    step, epoch, folder, cause ("user" | "stop" | "end" | "epoch" | "steps" | "minutes" | "fall" | "best"), loss, eval_loss
+    sample        when ("before" | "step" | "after"), step, prompt, answer
+    control       name, value, step        what the user asked for while it ran, and the steps done when it took effect
+    paused        step                     the run waits between two steps
+    unpaused      step, seconds            it goes on, after so long
+    run_ended     status ("finished" | "interrupted" | "failed" | "discarded"), message, remedy, adapter, step, loss, seconds
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_BATCH = 1000  # lines that are parsed at once
 
 
 def _plain(value: Any) -> Any:
@@ -92,14 +95,29 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]
     except OSError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    return list(_parse(data[:end])), offset + end
+    return _parse(data[:end]), offset + end
 
 
-def _parse(data: bytes) -> Iterator[dict[str, Any]]:
-    for line in data.splitlines():
+def _parse(data: bytes) -> list[dict[str, Any]]:
+    lines, events = data.splitlines(), []
+    for begin in range(0, len(lines), _BATCH):
+        found = _parse_lines(lines[begin : begin + _BATCH])
+        events += [event for event in found if isinstance(event, dict) and "event" in event]
+    return events
+
+
+def _parse_lines(lines: list[bytes]) -> list[Any]:
+    """The lines as objects; a damaged one is left out. Together they share the names of their fields, which takes less memory."""
+    try:
+        found = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(found) == len(lines):
+            return list(found)
+    except ValueError:
+        pass
+    found = []
+    for line in lines:
         try:
-            event = json.loads(line)
+            found.append(json.loads(line))
         except ValueError:
             continue
-        if isinstance(event, dict) and "event" in event:
-            yield event
+    return found

@@ -51,7 +51,9 @@ def claim(name: str) -> RunHandle:
     global _current
     if not _run_lock.acquire(blocking=False):
         running = _current.name if _current else "another run"
-        raise RunBusyError(f"The run {running!r} is going on. Wait for its end or press Interrupt; two cannot share the model.")
+        raise RunBusyError(
+            f"The run {running!r} is going on. Wait for its end or press Stop and keep; two cannot share the model."
+        )
     _current = RunHandle(name)
     return _current
 

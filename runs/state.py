@@ -11,6 +11,7 @@ from .events import read_events
 from .store import RunFolder
 
 RUNNING, FINISHED, INTERRUPTED, FAILED, DIED = "running", "finished", "interrupted", "failed", "died"
+DISCARDED = "discarded"
 
 
 @dataclass
@@ -18,12 +19,16 @@ class RunState:
     """Where a run is. Lists grow as the diary does.
 
     Attributes:
-        status: running, finished, interrupted, failed, died, or "" before the first event.
+        status: running, finished, interrupted, failed, discarded, died, or "" before the first event.
         stage: what it is doing, in words; ``detail`` says more, ``share`` how much of it is done (0 to 1), where that is known.
         steps: all step events since the (last) start; evaluations, checkpoints, phases, messages, samples likewise.
         understanding: measurements of context understanding (see evaluation.understanding).
         phase_table: the phases in numbers, as they were at the end (see evaluation.phase_table).
         diagnosis: what the curves showed at the end: kind, words, advice (see evaluation.diagnosis).
+        controls: what the user asked for while it ran: the newest value of each control.
+        is_paused: it waits between two steps until the user lets it go on.
+        paused_seconds: how long it has waited so in this start, not counting a pause that still lasts.
+        log: everything that is told line by line, of all starts that a resumed run builds on (see LOGGED).
     """
 
     name: str = ""
@@ -46,6 +51,10 @@ class RunState:
     understanding: list[dict[str, Any]] = field(default_factory=list)
     phase_table: list[dict[str, Any]] = field(default_factory=list)
     diagnosis: list[dict[str, Any]] = field(default_factory=list)
+    controls: dict[str, Any] = field(default_factory=dict)
+    is_paused: bool = False
+    paused_seconds: float = 0.0
+    log: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,7 +77,10 @@ _LISTS = {
     "phase": "phases",
     "understanding": "understanding",
 }
-_KEPT = ("steps", "evaluations", "checkpoints", "phases", "understanding")  # by a resumed run
+_KEPT = ("steps", "evaluations", "checkpoints", "phases", "samples", "understanding")  # by a resumed run
+LOGGED = frozenset(
+    ("run_started", "stage", "message", "phase", "evaluation", "checkpoint", "control", "paused", "unpaused", "run_ended")
+)
 
 
 def apply_event(state: RunState, event: dict[str, Any]) -> None:
@@ -89,19 +101,30 @@ def apply_event(state: RunState, event: dict[str, Any]) -> None:
         state.phase_table = event.get("rows", [])
     elif kind == "diagnosis":
         state.diagnosis = event.get("findings", [])
+    elif kind == "control":
+        state.controls[str(event.get("name"))] = event.get("value")
+    elif kind in ("paused", "unpaused"):
+        state.is_paused = kind == "paused"
+        state.paused_seconds += event.get("seconds") or 0.0
     elif kind == "run_ended":
-        state.status, state.end = event.get("status", FAILED), event
+        state.status, state.end, state.is_paused = event.get("status", FAILED), event, False
+    if kind in LOGGED and event.get("share") is None:  # how far the reading of the data is, is no line
+        state.log.append(event)
 
 
 def _restart(state: RunState, event: dict[str, Any]) -> None:
     """A new start in the same folder: a resumed run keeps the steps it builds on, another start begins anew."""
     resumed = event.get("resumed_from_step")
     kept = {name: getattr(state, name) for name in _KEPT} if resumed is not None else {}
+    log = state.log if resumed is not None else []
     fresh = RunState(name=event.get("name", ""), status=RUNNING, started=event.get("t", 0.0), updated=event.get("t", 0.0))
     fresh.pid, fresh.process_started = event.get("pid", 0), event.get("process_started", 0.0)
     state.__dict__.update(fresh.__dict__)
+    state.log = log
     for name, entries in kept.items():
         setattr(state, name, [entry for entry in entries if entry.get("step", 0) <= resumed])
+    # what was the end of the former start is on the way now
+    state.samples = [{**entry, "when": "step"} if entry.get("when") == "after" else entry for entry in state.samples]
 
 
 def phase_stretches(state: RunState) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "training_graph.png"
 
     @property
+    def logs(self) -> Path:
+        """Detailed logs for other programs (see training.logs)."""
+        return self.path / "logs"
+
+    @property
     def has_adapter(self) -> bool:
         """Whether a trained adapter lies here, or what else a method leaves as its result."""
         from ..config.settings_model import RESULT_FILES  # not above: the WebUI loads this module at its start
@@ -104,7 +109,9 @@ class RunFolder:
 
     @property
     def _diary(self) -> set[str]:
-        return {path.name for path in (self.events, self.control, self.parameters, self.log, self.graph_data, self.graph)}
+        return {
+            path.name for path in (self.events, self.control, self.parameters, self.log, self.graph_data, self.graph, self.logs)
+        }
 
 
 def open_run_folder(adapters_dir: Path, name: str, if_exists: str) -> RunFolder:
@@ -119,27 +126,50 @@ def open_run_folder(adapters_dir: Path, name: str, if_exists: str) -> RunFolder:
         ValueError: the name exists and the user did not say what to do, or there is nothing to resume or continue.
         OSError: the folder cannot be made.
     """
+    from .summary import other_process  # not above: it reads what this module names
+
     folder = RunFolder(adapters_dir / name)
-    if if_exists == "continue" and not folder.has_adapter:
-        raise ValueError(
-            f"If the name exists: there is no adapter to continue at {folder.path}. Choose 'resume', or another name."
+    if problem := folder_problem(adapters_dir, name, if_exists):
+        raise ValueError(problem)
+    if folder.has_result and if_exists == "replace":
+        back_up(folder)
+    elif if_exists == "new name" and folder.path.exists() and (folder.has_result or other_process(folder)):
+        folder = RunFolder(_free_path(adapters_dir / name))
+    is_there = folder.path.is_dir()
+    try:
+        folder.path.mkdir(parents=True, exist_ok=is_there)
+    except FileExistsError:
+        raise ValueError(f"Name: {folder.path} is a file, or another program made it just now. Choose another name.") from None
+    return folder
+
+
+def folder_problem(adapters_dir: Path, name: str, if_exists: str) -> str:
+    """Why no run can begin under that name, in words; empty if one can. Nothing is touched.
+
+    Args:
+        adapters_dir: where adapters live.
+        name: the adapter's.
+        if_exists: the user's word on a folder that is there.
+    """
+    from .summary import other_process  # not above: it reads what this module names
+
+    folder = RunFolder(adapters_dir / name)
+    if if_exists != "new name" and (pid := other_process(folder)):
+        return (
+            f"Name: {name!r} is being trained by another program now (process {pid}). Wait for its end, or choose another name."
         )
-    if folder.has_result:
-        if if_exists == "stop":
-            raise ValueError(
-                f"Name: there is an adapter or run called {name!r} already ({folder.path}). "
-                f"Choose another name, or say under 'If the name exists' what to do: resume, continue, replace or new name."
-            )
-        if if_exists == "replace":
-            back_up(folder)
-        elif if_exists == "new name":
-            folder = RunFolder(_free_path(adapters_dir / name))
-    elif if_exists == "resume":
-        raise ValueError(
+    if if_exists == "continue" and not folder.has_adapter:
+        return f"If the name exists: there is no adapter to continue at {folder.path}. Choose 'resume', or another name."
+    if if_exists == "stop" and folder.has_result:
+        return (
+            f"Name: there is an adapter or run called {name!r} already ({folder.path}). "
+            f"Choose another name, or say under 'If the name exists' what to do: resume, continue, replace or new name."
+        )
+    if if_exists == "resume" and not folder.has_result:
+        return (
             f"If the name exists: there is nothing to resume at {folder.path}. Check the Name, or choose 'stop' for a first run."
         )
-    folder.path.mkdir(parents=True, exist_ok=True)
-    return folder
+    return ""
 
 
 def _free_path(path: Path) -> Path:
@@ -155,13 +185,19 @@ def back_up(folder: RunFolder) -> Path:
     Returns:
         The backup: ``<adapters>/<name>-backup-2026-01-31-12h05-np`` (the ending keeps it out of the WebUI's LoRA list).
     """
+    target = backup_path(folder)
+    shutil.move(str(folder.path), str(target))
+    return target
+
+
+def backup_path(folder: RunFolder) -> Path:
+    """A free dated name beside a run's folder, which the WebUI's LoRA list does not show."""
     stamp = time.strftime("%Y-%m-%d-%Hh%M")
     target = folder.path.with_name(f"{folder.name}-backup-{stamp}-np")
     number = 2
     while target.exists():
         target = folder.path.with_name(f"{folder.name}-backup-{stamp}-{number}-np")
         number += 1
-    shutil.move(str(folder.path), str(target))
     return target
 
 

@@ -131,6 +131,27 @@ def _is_going_on(pid: int, process_started: float) -> bool:
     return registry.is_busy() if pid == os.getpid() else process_is_alive(pid, process_started)
 
 
+def other_process(folder: RunFolder) -> int:
+    """Number of another process that trains in this folder now; 0 if there is none."""
+    with closing(_Diary(folder.events)) as diary:
+        begin = diary.last("run_started")
+        if begin is None or diary.last("run_ended", begin[1]):
+            return 0
+    pid = int(begin[0].get("pid", 0))
+    return pid if pid != os.getpid() and process_is_alive(pid, begin[0].get("process_started", 0.0)) else 0
+
+
+def is_going_on(folder: RunFolder) -> bool:
+    """Whether a run uses this folder now, in this process or another; also one that is only starting."""
+    handle = registry.latest()
+    if registry.is_busy() and handle is not None:
+        # before its folder is open a run has only the name that was asked for
+        is_own = handle.folder.path == folder.path if handle.folder is not None else handle.name == folder.name
+        if is_own:
+            return True
+    return summarize(folder).status == RUNNING
+
+
 def _last_of_run(diary: _Diary, kind: str, started: dict[str, Any], begin: int) -> dict[str, Any]:
     """The last event of a kind since the run's start, or of what it was resumed from, and so on to a start that was none."""
     end, limit = None, math.inf

@@ -24,7 +24,7 @@ CHROMIUM_ARGUMENTS = (
     *("--disable-component-update", "--disable-sync"),
 )
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 30_000  # milliseconds that a page may take on a busy machine
+PATIENCE = 90_000  # milliseconds that a page may take on a busy machine
 
 
 def find_chromium() -> str | None:
@@ -180,6 +180,7 @@ def serve(page: Any) -> Iterator[str]:
 
     Gradio asks itself whether it is there, with little patience: on a busy machine it may need a second attempt.
     """
+    import httpx  # gradio asks itself with it
     from training_pro.ui.page import launch_options
 
     for attempt in range(3):
@@ -187,7 +188,7 @@ def serve(page: Any) -> Iterator[str]:
         try:
             page.queue().launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **launch_options())
             break
-        except (ValueError, OSError):
+        except (ValueError, OSError, httpx.HTTPError):
             page.close()
             if attempt == 2:
                 raise

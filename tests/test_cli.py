@@ -16,7 +16,7 @@ import tiny
 import trials
 import yaml
 from training_pro import cli
-from training_pro.data.preview import Piece, Preview, PreviewSample
+from training_pro.data.preview import Piece, Preview, PreviewSample, with_borders
 from training_pro.runs.checkpoints import find_checkpoints
 from training_pro.runs.control import read_control
 from training_pro.runs.state import read_state
@@ -200,7 +200,7 @@ def test_preview(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_preview_in_colour_marks_cuts_and_overlaps() -> None:
     pieces = [Piece("ask", False), Piece("<s>", False, True), Piece("yes", True), Piece("!", True)]
-    samples = [PreviewSample(number, 4, 2, pieces, overlap=number == 1, section=number // 2) for number in range(3)]
+    samples = with_borders([PreviewSample(number, 4, 2, pieces, overlap=number == 1, section=number // 2) for number in range(3)])
     page = Preview(samples, 0, 3, 8, [0] * 9 + [3], 0.5)
     shown = preview_lines(page, colour=True)
     assert shown[1].endswith(" 0 3")

@@ -112,6 +112,20 @@ def test_gains_have_a_panel_of_their_own() -> None:
     }
 
 
+def test_checkpoints_are_marked_at_the_foot() -> None:
+    saved = [{"step": 1, "epoch": 0.5, "cause": "steps"}, {"step": 2, "epoch": 1.0, "cause": "user"}, {"step": 2, "epoch": None}]
+    left = draw_graph(run(checkpoints=saved)).axes[0]
+    marks = {line.get_label(): line for line in left.lines if str(line.get_label()).startswith("checkpoint")}
+    assert {label: list(line.get_xdata()) for label, line in marks.items()} == {"checkpoint": [0.5], "checkpoint, yours": [1.0]}
+    assert all(list(line.get_ydata()) == [0.0] for line in marks.values())
+    assert (
+        marks["checkpoint"].get_markerfacecolor() != marks["checkpoint, yours"].get_markerfacecolor()
+    )  # to be told apart in print
+    assert set(marks) <= {text.get_text() for text in left.get_legend().get_texts()}
+    assert left.get_ylim()[0] == 0
+    assert not [line for line in draw_graph(run()).axes[0].lines if "checkpoint" in str(line.get_label())]
+
+
 def test_a_gain_without_an_error_is_drawn_all_the_same(tmp_path: Path) -> None:
     unsure = {"step": 0, "epoch": 0.0, "gains": {"context": {"mean": 0.5, "error": None}, "order": {"mean": None, "error": None}}}
     save_graph(RunFolder(tmp_path), run(understanding=[unsure]))

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from training_pro.runs.check_report import CheckReport
 from training_pro.terminal_plan import BLOCKS, PLAIN, phase_strip, phase_table, plan_page, plan_table, schedule_picture
-from training_pro.training.check import CheckReport
 
 PLAN: dict[str, Any] = {
     **{"num_steps": 1500, "num_epochs": 2.5, "steps_per_epoch": [600, 600, 300], "num_batches": 3000, "batch_size": 4},

@@ -166,7 +166,7 @@ def test_from_data_set_to_an_adapter_that_answers(webui: WebUI, url: str, root: 
     webui.wait_steps(webui.steps())
     assert webui.chat() == CHAT_NOTICE
 
-    page.click("#tph-interrupt-button")
+    page.click("#tph-stop-button")
     webui.wait_text("#tph-status[data-status='interrupted']", "What was learned is saved")
     assert "Apply LoRAs" in webui.wait_text("#tph-result", "from-the-tab is saved.")
     webui.wait_text("#tph-model", "float32 · cpu · context 512 tokens")

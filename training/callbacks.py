@@ -8,39 +8,43 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
+from ..batching.planning import HAIR
 from ..hybrid_batching import RunPlan
-from ..runs.control import Control, ControlReader
+from ..runs.control import Control
+from ..train_utils import free_memory
+from .controls import Controls
 from .errors import NotFiniteLossError
+from .gauge import MemoryGauge
 from .loss import StepLoss
+from .pausing import Lend, answering, lend_to_nobody, wait_for_change
 from .phases import PhaseWatch
+from .saves import BEST, STOP, USER, SaveWatch, StepFacts
 
 SMOOTHING_STEPS = 10
+KEPT, DISCARDED, REACHED = "kept", "discarded", "reached"  # how a run can stop before its plan ends
 
 
 @dataclass(frozen=True)
 class StepRules:
-    """When to evaluate, save and stop.
+    """When to evaluate and stop.
 
     Attributes:
-        save_every_steps: 0 = off.
-        save_every_epoch: also at each epoch's end.
         eval_every_steps: 0 = at each epoch's end.
         has_eval: whether there are held-out samples.
         stop_at_loss: smoothed loss at or under which the run stops; 0 = off.
+        stop_at_epoch: epochs after which the run stops; 0 = off.
         ramp_at_loss: smoothed loss at or under which the learning rate begins to ramp down; 0 = off.
     """
 
-    save_every_steps: int
-    save_every_epoch: bool
     eval_every_steps: int
     has_eval: bool
     stop_at_loss: float
+    stop_at_epoch: float = 0.0
     ramp_at_loss: float = 0.0
 
 
@@ -71,7 +75,7 @@ class SmoothedLoss:
 
 
 class Pace:
-    """Seconds per step, smoothed; evaluation and saving do not count."""
+    """Seconds per step, smoothed; evaluation, saving and pauses do not count."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -89,35 +93,57 @@ class Pace:
         return seconds
 
 
+@dataclass
+class Stop:
+    """Why a run ends before its plan does.
+
+    Attributes:
+        kind: kept or discarded (the user's word), reached (a rule), "" = it does not.
+        words: for the user.
+    """
+
+    kind: str = ""
+    words: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.kind)
+
+
 class RunCallback(TrainerCallback):
     """Watches and steers a run.
 
     Args:
         plan: the run's plan.
-        rules: when to evaluate, save and stop.
+        rules: when to evaluate and stop.
         emit: takes events.
-        controls: reads what the user asks for.
+        controls: what the user asks for.
         phases: the phases of the run.
+        saves: decides on checkpoints.
     """
 
-    def __init__(self, plan: RunPlan, rules: StepRules, emit: Any, controls: ControlReader, phases: PhaseWatch) -> None:
+    def __init__(
+        self, plan: RunPlan, rules: StepRules, emit: Any, controls: Controls, phases: PhaseWatch, saves: SaveWatch
+    ) -> None:
         self._take_plan(plan)
         self.rules = rules
         self.emit = emit
         self.controls = controls
         self.phases = phases
+        self.saves = saves
         self.trainer: Any = None
         self.plan_facts: Callable[[], dict[str, Any]] = dict  # the plan as it is now
+        self.answer_samples: Callable[[int], None] = lambda step: None  # where they are due
+        self.lend: Lend = lend_to_nobody
         self.smoothed = SmoothedLoss()
         self.smoothed_loss = math.nan
         self.last_loss = math.nan
-        self.stop_cause = ""
+        self.stop = Stop()
         self.save_cause = ""
         self._pace = Pace()
-        self._served_saves = 0
-        self._wishes = Control()
         self._loss = StepLoss(math.nan, 0, 0)
         self._rate = 0.0
+        self._evaluated: tuple[int, float] = (-1, math.nan)
+        self._gauge: MemoryGauge | None = None
 
     def _take_plan(self, plan: RunPlan) -> None:
         self.plan = plan
@@ -157,16 +183,16 @@ class RunCallback(TrainerCallback):
         self._report(step)
         self._watch_for_ramp(step)
         cause = self.phases.add(step, self._loss)
-        wishes, is_due = self._agree(bool(cause))
-        if self.phases.switch(step, cause if is_due else "", wishes.phase_requests):
-            self._take_plan(self.trainer.plan)
-            self.trainer.align_schedule(step)
-            self.emit("plan", **self.plan_facts())
-        self._decide(step, wishes, control)
+        accelerator = self.trainer.accelerator
+        wishes, (is_due, time_is_up) = self.controls.take(accelerator, step, bool(cause), self.saves.time_is_up)
+        self._scale(step, wishes)
+        self._switch(step, cause if is_due else "", wishes)
+        self._decide(step, wishes, control, time_is_up)
         return control
 
     def _report(self, step: int) -> None:
         seconds = self._pace.end()
+        self.saves.add_time(seconds)
         self.last_loss = self._loss.mean
         self.smoothed_loss = self.smoothed.add(self._loss)
         self.emit(
@@ -176,6 +202,7 @@ class RunCallback(TrainerCallback):
             loss=round(self.last_loss, 6),
             smoothed_loss=round(self.smoothed_loss, 6),
             lr=self._rate,
+            lr_scale=self.trainer.lr_scale,
             grad_norm=self.trainer.last_grad_norm,
             tokens=self._loss.num_tokens,
             trained_tokens=self._loss.num_trained,
@@ -183,7 +210,15 @@ class RunCallback(TrainerCallback):
             tokens_per_second=round(self._loss.num_tokens / seconds, 1) if seconds else None,
             seconds=round(seconds, 4),
             time_left=round(self._pace.seconds_per_step * (self.plan.num_steps - step), 1),
+            **self._memory(),
         )
+
+    def _memory(self) -> dict[str, int]:
+        """The bytes that the run takes, where it is time to look."""
+        if self._gauge is None:
+            self._gauge = MemoryGauge(self.trainer.args.device)
+        taken = self._gauge.read()
+        return {} if taken is None else {"memory": taken}
 
     def _watch_for_ramp(self, step: int) -> None:
         """Note the step at which the smoothed loss has come down far enough; the next one has the full rate still."""
@@ -193,54 +228,115 @@ class RunCallback(TrainerCallback):
             text = f"Step {step}: the smoothed loss {self.smoothed_loss:.4f} reached Ramp-down at loss {limit:g}."
             self.emit("message", level="info", text=f"{text} The learning rate comes down now.")
 
-    def _agree(self, is_due: bool) -> tuple[Control, bool]:
-        """What the user asks for, and whether the loss ends the phase: rank 0 decides, all ranks get the same answer."""
-        accelerator = self.trainer.accelerator
-        wishes = self.controls.read() if accelerator.is_main_process else Control()
-        if accelerator.num_processes > 1:
-            stop_at_loss = -1.0 if wishes.stop_at_loss is None else wishes.stop_at_loss
-            told = [float(wishes.stop), float(wishes.save_requests), stop_at_loss, float(wishes.phase_requests), float(is_due)]
-            numbers = torch.tensor(told, dtype=torch.float64, device=accelerator.device)
-            torch.distributed.broadcast(numbers, src=0)
-            stop, saves, loss, requests, due = numbers.tolist()
-            wishes, is_due = Control(bool(stop), int(saves), None if loss < 0 else loss, int(requests)), bool(due)
-        for name, value in asdict(wishes).items():
-            if value != getattr(self._wishes, name):
-                self.emit("control", name=name, value=value)
-        self._wishes = wishes
-        return wishes, is_due
+    # --- what the user asks for ------------------------------------------------------------------------------------------------
 
-    def _decide(self, step: int, wishes: Control, control: Any) -> None:
+    def _scale(self, step: int, wishes: Control) -> None:
+        """A new scale of the learning rate holds from the next step on."""
+        if wishes.lr_scale != self.trainer.lr_scale:
+            self.trainer.lr_scale = wishes.lr_scale
+            self.trainer.align_schedule(step)
+
+    def _switch(self, step: int, cause: str, wishes: Control) -> None:
+        """Let the next phase begin, if a loss or the user says so."""
+        if self.phases.switch(step, cause, wishes.phase_requests):
+            self._take_plan(self.trainer.plan)
+            self.trainer.align_schedule(step)
+            self.emit("plan", **self.plan_facts())
+
+    def _wants_evaluation(self) -> bool:
+        """Whether the user asked for an evaluation, and there is something to evaluate with."""
+        is_asked = self.controls.is_asked("evaluate_requests")
+        if is_asked and not self.rules.has_eval:
+            text = "Evaluate now: this run has no evaluation data. Give the next one an Evaluation data set or Evaluation share."
+            self.emit("message", level="info", text=text)
+        return is_asked and self.rules.has_eval
+
+    def _decide(self, step: int, wishes: Control, control: Any, time_is_up: bool) -> None:
         rules, is_last = self.rules, step >= self.plan.num_steps
         at_epoch_end = step in self._epoch_ends
         # a run that has reached its end is finished, whatever else was asked for
-        self.stop_cause = "" if is_last else self._stop_cause(step, wishes)
-        if wishes.save_requests > self._served_saves:
-            self._served_saves, self.save_cause = wishes.save_requests, "user"
-        elif self.stop_cause:
-            self.save_cause = "stop"
-        elif (at_epoch_end and rules.save_every_epoch) or is_last:
-            self.save_cause = "epoch"
-        elif rules.save_every_steps and step % rules.save_every_steps == 0:
-            self.save_cause = "steps"
-        else:
-            self.save_cause = ""
+        self.stop = Stop() if is_last and not wishes.discard else self._stop_of(step, wishes)
+        facts = StepFacts(step, is_last, at_epoch_end, self.smoothed_loss, self.smoothed.is_full, time_is_up)
+        self.save_cause = self.saves.cause(facts, asked=self.controls.is_asked("save_requests"), stops=bool(self.stop))
+        asked = self._wants_evaluation()
+        is_discarded = self.stop.kind == DISCARDED
+        control.should_save = bool(self.save_cause) and not is_discarded
         due = step % rules.eval_every_steps == 0 if rules.eval_every_steps else at_epoch_end
-        control.should_save = bool(self.save_cause)
-        is_end = is_last or bool(self.stop_cause and not wishes.stop)  # who interrupts does not want to wait
-        control.should_evaluate = rules.has_eval and (due or is_end or self._phase_ends(step))
-        control.should_training_stop = bool(self.stop_cause) or is_last
+        is_end = is_last or self.stop.kind == REACHED  # who stops it does not want to wait
+        wanted = due or asked or is_end or self.phases.ends_at(step)
+        control.should_evaluate = rules.has_eval and wanted and not is_discarded
+        control.should_training_stop = bool(self.stop) or is_last
 
-    def _phase_ends(self, step: int) -> bool:
-        sampler = self.trainer.sampler
-        return bool(step < self.plan.num_steps and sampler.stage_at(step) != sampler.stage_at(step - 1))
-
-    def _stop_cause(self, step: int, wishes: Control) -> str:
+    def _stop_of(self, step: int, wishes: Control) -> Stop:
+        if wishes.discard:
+            return Stop(DISCARDED, "Stopped and discarded by the user.")
         if wishes.stop:
-            return "Interrupted by the user."
+            return Stop(KEPT, "Interrupted by the user.")
         limit = self.rules.stop_at_loss if wishes.stop_at_loss is None else wishes.stop_at_loss
         if limit > 0 and self.smoothed.is_full and self.smoothed_loss <= limit:
-            return f"The smoothed loss {self.smoothed_loss:.4f} reached Stop at loss {limit:g}."
+            return Stop(REACHED, f"The smoothed loss {self.smoothed_loss:.4f} reached Stop at loss {limit:g}.")
+        limit, epoch = (
+            self.rules.stop_at_epoch if wishes.stop_at_epoch is None else wishes.stop_at_epoch,
+            self.plan.epoch_at(step),
+        )
+        if limit > 0 and epoch >= limit - HAIR:
+            return Stop(REACHED, f"Epoch {epoch:.2f} of {self.plan.num_epochs:g} reached Stop at epoch {limit:g}.")
         if self.trainer.is_ramped_down(step):
-            return "The learning rate has come down to 0, as Ramp-down at loss asked."
-        return ""
+            return Stop(REACHED, "The learning rate has come down to 0, as Ramp-down at loss asked.")
+        return Stop()
+
+    # --- evaluations and saves -------------------------------------------------------------------------------------------------
+
+    @property
+    def eval_loss(self) -> float | None:
+        """Loss on the held-out samples at the present step; None if it was not measured."""
+        step, loss = self._evaluated
+        return loss if step == self.trainer.state.global_step else None
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """The best evaluation so far may be worth a checkpoint of its own."""
+        step, loss = state.global_step, float(kwargs["metrics"]["eval_loss"])
+        self._evaluated = step, loss
+        if step and self.saves.evaluated(loss) and not control.should_save:
+            self.save_cause, control.should_save = BEST, True
+        return control
+
+    # --- between two steps -----------------------------------------------------------------------------------------------------
+
+    def rest(self, step: int, control: Any) -> None:
+        """What comes after the saves and evaluations of a step, before the next one; must be called on all ranks."""
+        if control.should_training_stop:
+            return
+        self.answer_samples(step)
+        if self.controls.wishes.pause:
+            self._pause(step, control)
+
+    def _pause(self, step: int, control: Any) -> None:
+        """Wait until the user lets the run go on; what is asked for meanwhile is done at once."""
+        self.emit("paused", step=step)
+        begun = time.monotonic()
+        accelerator = self.trainer.accelerator
+        while self.controls.wishes.pause and not self.stop:
+            with answering(self.trainer, fresh=True), self.lend(self._say):
+                wait_for_change(lambda: self.controls.take(accelerator, step)[0], self.controls.wishes)
+            self._serve(step, self.controls.wishes, control)
+        free_memory()  # what the replies have left behind
+        self.emit("unpaused", step=step, seconds=round(time.monotonic() - begun, 3))
+
+    def _say(self, text: str) -> None:
+        self.emit("stage", stage="training", detail=text)
+
+    def _serve(self, step: int, wishes: Control, control: Any) -> None:
+        """Do what a user asks of a run that waits."""
+        self._scale(step, wishes)
+        self._switch(step, "", wishes)
+        ends = wishes.discard or wishes.stop
+        self.stop = self._stop_of(step, wishes) if ends else Stop()
+        if self._wants_evaluation() and not ends:
+            self.trainer.evaluate()
+        cause = USER if self.controls.is_asked("save_requests") else STOP if ends else ""
+        if (cause or control.should_save) and not wishes.discard:
+            self.save_cause = cause or self.save_cause
+            self.trainer.save_now()
+        control.should_save = False
+        control.should_training_stop = bool(self.stop)

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from .. import train_utils
 from ..batching.course import SWITCHES
 from ..config import RunConfig
-from ..custom_scheduler import NO_WARMUP
 from ..data.collate import Collator, Samples
+from ..runs.check_report import CheckReport
 from .errors import OutOfMemoryError, is_out_of_memory
 from .setup import RunSetup, plan_facts, prepare_run
+from .suggesting import Found, suggestions
 
 LOSS_SAMPLES = 16
-
-
-@dataclass
-class CheckReport:
-    """What a run would do; see ui.host.CheckResult for the fields."""
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
-    suggestions: dict[str, tuple[Any, str]] = field(default_factory=dict)
 
 
 def check_run(
@@ -42,6 +30,8 @@ def check_run(
             setup = prepare_run(config, model, tokenizer, progress=progress)
             plan = plan_facts(config, setup)
             low_loss = _low_loss_warnings(config, setup, model)
+            report = setup.prepared.report.to_dict()
+            better = suggestions(_found(config, setup, model, report, plan))
     except (ValueError, OSError) as error:
         return CheckReport(problems=[str(error)])
     except RuntimeError as error:
@@ -50,12 +40,24 @@ def check_run(
         memory = OutOfMemoryError.outside_steps("loading the model")
         return CheckReport(problems=[f"{memory} {memory.remedy}"])
     warnings = [*setup.warnings, *low_loss]
-    if setup.memory["total"] > setup.memory["available"] + setup.memory["weights"]:
+    if setup.memory["total"] > setup.memory["limit"]:
         warnings.append(
             "This will probably not fit into memory: lower True Batch Size or the Cutoff, or use Gradient Checkpoint."
         )
-    report = setup.prepared.report.to_dict()
-    return CheckReport([], warnings, report, plan, setup.memory, suggestions(config, report, plan))
+    return CheckReport([], warnings, report, plan, setup.memory, better)
+
+
+def _found(config: RunConfig, setup: RunSetup, model: Any, report: dict[str, Any], plan: dict[str, Any]) -> Found:
+    """What suggestions are made from."""
+    return Found(
+        config,
+        report,
+        plan,
+        setup.memory,
+        num_parameters=train_utils.count_parameters(model)[1],
+        context=train_utils.context_length(model),
+        on_gpu=next(model.parameters()).device.type != "cpu",
+    )
 
 
 def _low_loss_warnings(config: RunConfig, setup: RunSetup, model: Any) -> list[str]:
@@ -107,25 +109,3 @@ def mean_loss(model: Any, samples: Samples, most: int, seed: int) -> float:
     finally:
         model.train(was_training)
     return loss_sum / max(1, num_trained)
-
-
-def suggestions(config: RunConfig, report: dict[str, Any], plan: dict[str, Any]) -> dict[str, tuple[Any, str]]:
-    """Settings that fit these data better: field -> (value, reason). Only what differs from the present value."""
-    found: dict[str, tuple[Any, str]] = {}
-    num_steps, per_epoch, longest = plan["num_steps"], plan["steps_per_epoch"][0], report["longest"][0]
-    warmup = max(1, min(100, round(0.1 * num_steps), per_epoch))
-    if config.training.schedule in (*NO_WARMUP, "one_cycle"):
-        pass  # a warm-up would have no effect, or move the peak
-    elif not config.training.warmup_steps and not config.training.warmup_share:
-        found["training.warmup_steps"] = (warmup, f"a tenth of the run ({num_steps} steps), at most one epoch and 100 steps")
-    elif config.training.warmup_steps > per_epoch:
-        found["training.warmup_steps"] = (
-            warmup,
-            f"{config.training.warmup_steps} steps are more than the first epoch ({per_epoch})",
-        )
-    if per_epoch > 200 and not config.checkpoints.save_every_steps:
-        found["checkpoints.save_every_steps"] = (per_epoch // 2, "twice an epoch, so that little is lost if something happens")
-    rounded = max(32, -(-longest // 32) * 32)
-    if rounded < config.data.cutoff and not report["num_too_long"] and not report["num_blocks"]:
-        found["data.cutoff"] = (rounded, f"the longest sample has {longest} tokens")
-    return found

@@ -53,7 +53,7 @@ class Outcome:
 
 
 class Diary:
-    """Takes events: writes them for everybody who reads the run's folder, and tells one listener.
+    """Takes events: writes them for everybody who reads the run's folder, and tells its listeners.
 
     Args:
         folder: the run's folder; None on processes other than the main one, which then say nothing.
@@ -62,7 +62,7 @@ class Diary:
 
     def __init__(self, folder: RunFolder | None, listener: Listener | None) -> None:
         self._writer = EventWriter(folder.events if folder else None)
-        self._listener = listener if folder else None
+        self._listeners = [listener] if folder and listener is not None else []
         self._is_broken = False
         self.stage = ""
 
@@ -78,14 +78,18 @@ class Diary:
             self._is_broken = True
         self._tell(event, fields)
 
+    def listen(self, listener: Listener) -> None:
+        """Tell one more listener from now on; nothing on processes other than the main one."""
+        if self._writer.path is not None:
+            self._listeners.append(listener)
+
     def _tell(self, event: str, fields: dict[str, Any]) -> None:
-        if self._listener is None:
-            return
-        try:
-            self._listener(event, **fields)
-        except Exception:
-            logger.exception("What shows the run failed and is told nothing more; the training goes on")
-            self._listener = None
+        for listener in list(self._listeners):
+            try:
+                listener(event, **fields)
+            except Exception:
+                logger.exception("What shows the run failed and is told nothing more; the training goes on")
+                self._listeners.remove(listener)
 
     def close(self) -> None:
         """The run is over."""
@@ -156,7 +160,7 @@ def save_summary(outcome: Outcome, emit: Callable[..., None]) -> str:
         "versions": library_versions(),
     }
     write_json(folder.log, summary)
-    return " ".join(filter(None, (missing, write_card(folder) if outcome.adapter_saved else "")))
+    return " ".join(filter(None, (missing, write_card(folder, state) if outcome.adapter_saved else "")))
 
 
 def library_versions() -> dict[str, str]:

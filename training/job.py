@@ -10,33 +10,32 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import train_utils
 from ..config import RunConfig
-from ..custom_scheduler import RAMP_DOWN
-from ..data.collate import Samples, padding_id
-from ..runs.checkpoints import Checkpoint, delete_old, newest_checkpoint
-from ..runs.control import ControlReader
-from ..runs.state import FAILED, FINISHED, INTERRUPTED, process_start_time, read_state
+from ..data.collate import padding_id
+from ..runs.checkpoints import Checkpoint, choose_checkpoint
+from ..runs.control import ControlReader, change_control
+from ..runs.state import DISCARDED, FAILED, FINISHED, INTERRUPTED, process_start_time, read_state
 from ..runs.store import RunFolder, open_run_folder, set_aside, write_json
-from .callbacks import RunCallback, StepRules
-from .choosing import ChooseFirst
+from .assembly import RunContext, make_trainer
+from .callbacks import KEPT, RunCallback
+from .discarding import Before, backups, discard, look_before
 from .errors import InterruptedEarly, OutOfMemoryError, SaveError, forget_frames, is_out_of_memory
 from .finished import take_finished_result
 from .frame import Diary, Listener, Outcome, end_by_error, library_versions, save_summary
-from .loss import StepLoss
-from .monitoring import Monitor, draw_sample
-from .phases import PhaseWatch
-from .ranks import Ranks, current_ranks
+from .logs import attach_log
+from .pausing import Lend, lend_to_nobody
+from .ranks import current_ranks
 from .resuming import continue_changed, continue_order, identity_of, refuse_changes
 from .routes import Trial, choose_route, run_pieces
-from .samples import answer_prompts
-from .setup import RunSetup, plan_facts, prepare_run, run_schedule
+from .samples import Sampler
+from .setup import RunSetup, plan_facts, prepare_run
 from .step import BatchLoss, Extras
-from .wishes import optimizer_groups, with_data
+from .wishes import with_data
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ def run_job(
     *,
     listener: Listener | None = None,
     on_folder: Callable[[RunFolder], None] | None = None,
+    lend: Lend = lend_to_nobody,
 ) -> Outcome:
     """Run a training to its end.
 
@@ -59,6 +59,7 @@ def run_job(
         load_model: gives model and tokenizer; a loaded model is borrowed and given back.
         listener: also takes every event, as ``listener(event, **fields)``.
         on_folder: called with the run's folder as soon as it is open.
+        lend: entered while the user pauses the run: others may use the model meanwhile (see :mod:`.pausing`).
 
     Returns:
         How it ended. Mistakes that show only while it runs are an outcome ``failed`` with message and remedy.
@@ -72,40 +73,48 @@ def run_job(
     config.require_valid()
     ranks = current_ranks()
     ranks.join()
-    folder = RunFolder(Path(ranks.share(lambda: _open_folder(config))))
-    run = _Run(config, load_model, folder, ranks, listener)
+    folder, before = ranks.share(lambda: _open_folder(config))
+    is_resumed = config.adapter.if_exists == "resume"
+    run = _Run(
+        config=config,
+        folder=folder,
+        ranks=ranks,
+        emit=Diary(folder if ranks.is_main else None, listener),
+        reader=ControlReader(folder.control),
+        checkpoint=choose_checkpoint(folder, config.adapter.resume_from) if is_resumed else None,
+        lend=lend,
+        load_model=load_model,
+        before=before,
+        outcome=Outcome(FAILED, "", folder),
+    )
     if on_folder:
         on_folder(folder)
     return run.run()
 
 
-def _open_folder(config: RunConfig) -> str:
-    """The run's folder, by the user's word; what was asked of a former run in it is forgotten."""
-    folder = open_run_folder(Path(config.run.adapters_dir).expanduser().absolute(), config.adapter.name, config.adapter.if_exists)
+def _open_folder(config: RunConfig) -> tuple[RunFolder, Before]:
+    """The run's folder, by the user's word, and what was there; what was asked of a former run in it is forgotten."""
+    place, name = Path(config.run.adapters_dir).expanduser().absolute(), config.adapter.name
+    others = backups(place, name)
+    folder = open_run_folder(place, name, config.adapter.if_exists)
     if config.adapter.if_exists == "continue":
         set_aside(folder)
-    if config.adapter.if_exists == "resume":
-        newest_checkpoint(folder)
+    checkpoint = choose_checkpoint(folder, config.adapter.resume_from) if config.adapter.if_exists == "resume" else None
     folder.control.unlink(missing_ok=True)
+    if checkpoint and (scale := checkpoint.marker.get("lr_scale", 1.0)) != 1.0:  # this goes on, and can be changed
+        change_control(folder.control, lr_scale=scale)
     folder.events.touch()
-    return str(folder.path)
+    return folder, look_before(folder, backups(place, name) - others)
 
 
-class _Run:
+@dataclass(kw_only=True)
+class _Run(RunContext):
     """The state of one run while it goes on."""
 
-    def __init__(
-        self, config: RunConfig, load_model: LoadModel, folder: RunFolder, ranks: Ranks, listener: Listener | None
-    ) -> None:
-        self.config = config
-        self.load_model = load_model
-        self.folder = folder
-        self.ranks = ranks
-        self.emit = Diary(folder if ranks.is_main else None, listener)
-        self.outcome = Outcome(FAILED, "", folder)
-        self.checkpoint = newest_checkpoint(folder) if config.adapter.if_exists == "resume" else None
-        self.has_new_order = False  # resumed with changes
-        self.controls = ControlReader(folder.control)
+    emit: Diary
+    load_model: LoadModel
+    before: Before
+    outcome: Outcome
 
     # --- the frame: begin and end ----------------------------------------------------------------------------------------------
 
@@ -116,6 +125,7 @@ class _Run:
             self._borrow_and_train()
         except (KeyboardInterrupt, Exception) as error:
             end_by_error(self.outcome, error, self.emit.stage)
+            self._discard_if_asked(error)
         finally:
             self._close()
         return self.outcome
@@ -129,6 +139,8 @@ class _Run:
             versions=library_versions(),
             resumed_from_step=self.checkpoint.step if self.checkpoint else None,
         )
+        if self.ranks.is_main:
+            attach_log(self.emit, self.config, self.folder, self.checkpoint.step if self.checkpoint else None)
         if not self.checkpoint:  # settings that turn out to fit no checkpoint must not take the place of the run's own
             self._write_parameters()
         for note in self.config.notes:
@@ -159,8 +171,17 @@ class _Run:
         self.emit.close()
 
     def _stop_if_asked(self) -> None:
-        if self.controls.read().stop:
+        if self.reader.read().wants_end:
             raise InterruptedEarly
+
+    def _discard_if_asked(self, error: BaseException) -> None:
+        """The user wanted nothing of it, before the first step."""
+        if not isinstance(error, InterruptedEarly) or not self.ranks.is_main or not self.reader.read().discard:
+            return
+        try:
+            self.outcome.end(DISCARDED, discard(self.folder, self.before))
+        except OSError as failure:
+            self.outcome.end(FAILED, f"Stop and discard: the folder {self.folder.path} could not be put back: {failure}.")
 
     # --- the middle: data, plan, adapter, training -----------------------------------------------------------------------------
 
@@ -175,7 +196,7 @@ class _Run:
                 return
             if hasattr(model.config, "use_cache"):
                 model.config.use_cache = False
-            self.ranks.share(lambda: self._answer(model, tokenizer, "before"))
+            self.ranks.share(lambda: self._answer_before(model, tokenizer))
             self._train(setup, model, tokenizer, identity)
 
     def _prepare(self, model: Any, tokenizer: Any) -> RunSetup:
@@ -212,12 +233,17 @@ class _Run:
             notes = continue_changed(checkpoint, setup.sampler, changed, identity)
         else:
             notes = continue_order(checkpoint, setup.sampler)
-        plan = setup.sampler.plan
+        plan, stop_at = setup.sampler.plan, self.config.checkpoints.stop_at_epoch
         if checkpoint.step >= plan.num_steps:
             self.ranks.share(lambda: self._finish_from(checkpoint, setup, *loaded))
             self.outcome.adapter_saved, self.outcome.step = True, checkpoint.step
             self.outcome.end(FINISHED, f"The training was finished; its adapter was made from {checkpoint.path.name}.")
             return False
+        if 0 < stop_at <= plan.epoch_at(checkpoint.step):
+            raise ValueError(
+                f"Stop at epoch: {checkpoint.path.name} is at epoch {plan.epoch_at(checkpoint.step):.2f} already. Got: {stop_at:g}. "
+                f"Write a later one, or 0 for off."
+            )
         self._write_parameters()
         self.emit("message", level="info", text=f"Resuming at step {checkpoint.step} from {checkpoint.path.name}.")
         for note in notes:
@@ -233,14 +259,11 @@ class _Run:
         finally:
             fitted.undo()
 
-    def _answer(self, model: Any, tokenizer: Any, when: str) -> None:
-        settings = self.config.samples
-        if settings.prompts:
-            self.emit("stage", stage="sampling", detail=f"answering the prompts {when} the training")
-        for prompt, answer in answer_prompts(model, tokenizer, settings.prompts, settings.max_new_tokens):
-            self.emit("sample", when=when, prompt=prompt, answer=answer)
-            if when == "before":
-                self._stop_if_asked()
+    def _answer_before(self, model: Any, tokenizer: Any) -> None:
+        """What the base model says; a resumed run has its answers already."""
+        answered = {entry["prompt"] for entry in read_state(self.folder).samples if entry["when"] == "before"}
+        if not self.checkpoint or not answered.issuperset(self.config.samples.prompts):
+            Sampler(self.config, tokenizer, self.emit).answer(model, "before", 0, stop=self._stop_if_asked)
 
     def _train(self, setup: RunSetup, model: Any, tokenizer: Any, identity: dict[str, Any]) -> None:
         from transformers import set_seed
@@ -257,7 +280,7 @@ class _Run:
         trained, total = train_utils.count_parameters(fitted.model)
         self.emit("message", level="info", text=f"Training {trained:,} of {total:,} parameters ({trained / total:.2%}).")
         batch_loss = self._choose_route(setup, fitted.model, padding_id(tokenizer))
-        callback, trainer = self._make_trainer(setup, fitted, tokenizer, identity, batch_loss)
+        callback, trainer = make_trainer(self, setup, fitted, batch_loss, tokenizer=tokenizer, identity=identity)
         self.emit("stage", stage="training", detail="")
         try:
             self._run_trainer(trainer, callback)
@@ -266,7 +289,7 @@ class _Run:
             self.outcome.loss = None if self.outcome.step == 0 else callback.smoothed_loss
             trainer.optimizer = trainer.lr_scheduler = None
             trainer.accelerator.free_memory()
-        if self.ranks.is_main:
+        if self.ranks.is_main and self.outcome.status != DISCARDED:
             self._answer_after(fitted.model, tokenizer)
 
     def _choose_route(self, setup: RunSetup, peft_model: Any, pad_id: int) -> BatchLoss:
@@ -289,7 +312,7 @@ class _Run:
     def _answer_after(self, model: Any, tokenizer: Any) -> None:
         """Answers of the trained model; the training is done and saved, whatever happens here."""
         try:
-            self._answer(model, tokenizer, "after")
+            Sampler(self.config, tokenizer, self.emit).answer(model, "after", self.outcome.step)
         except (KeyboardInterrupt, Exception) as error:
             logger.debug("answering failed", exc_info=True)
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
@@ -310,77 +333,6 @@ class _Run:
             self.emit("message", level="info", text=note)
         return fitted
 
-    def _make_trainer(
-        self, setup: RunSetup, fitted: train_utils.Fitted, tokenizer: Any, identity: dict[str, Any], batch_loss: BatchLoss
-    ) -> tuple[RunCallback, Any]:
-        from .arguments import training_arguments
-        from .optimizers import choose_optimizer, make_optimizer
-        from .trainer import PlannedTrainer
-
-        config, checkpoints = self.config, self.config.checkpoints
-        eval_data = setup.prepared.eval
-        rules = StepRules(
-            checkpoints.save_every_steps,
-            checkpoints.save_every_epoch,
-            checkpoints.eval_every_steps,
-            eval_data is not None,
-            checkpoints.stop_at_loss,
-            config.training.lr_trigger_loss if config.training.schedule == RAMP_DOWN else 0.0,
-        )
-        phases = PhaseWatch(setup.sampler, self.emit)
-        callback = RunCallback(setup.sampler.plan, rules, self.emit, self.controls, phases)
-        if self.checkpoint:
-            callback.smoothed.load(self.checkpoint.marker.get("smoothed", []))
-            phases.load(self.checkpoint.marker.get("phases", {}), self.checkpoint.step, decided=not self.has_new_order)
-
-        def marker() -> dict[str, Any]:
-            state = {"identity": identity, "cause": callback.save_cause, "smoothed": callback.smoothed.state()}
-            step, plan = trainer.state.global_step, setup.sampler.plan
-            place = {"step": step, "epoch": trainer.state.epoch, "num_epochs": plan.num_epochs}
-            order = {"sampler": setup.sampler.state_dict(step * plan.window), "phases": phases.state()}
-            return {**state, **place, **order, "loss": callback.smoothed_loss, "trigger_step": trainer.trigger_step}
-
-        def after_save(path: Path) -> None:
-            step = trainer.state.global_step
-            self.emit("checkpoint", step=step, epoch=trainer.state.epoch, folder=path.name, cause=callback.save_cause)
-            delete_old(self.folder, checkpoints.keep_last)
-
-        def on_evaluated(loss: StepLoss) -> None:
-            step = trainer.state.global_step
-            self.emit("evaluation", step=step, epoch=trainer.state.epoch or 0.0, loss=loss.mean, trained_tokens=loss.num_trained)
-            monitor.measure(trainer)
-
-        monitor = self._make_monitor(setup, tokenizer)
-        choice, _ = choose_optimizer(config, next(fitted.model.parameters()).device.type)
-        trainer = PlannedTrainer(
-            fitted=fitted,
-            args=training_arguments(config, setup, self.folder, fitted.model),
-            sampler=setup.sampler,
-            train_samples=setup.entries.samples(setup.prepared.train),
-            eval_samples=None if eval_data is None else Samples(eval_data),
-            batch_loss=batch_loss,
-            pad_id=padding_id(tokenizer),
-            schedule=run_schedule(config, setup.warmup_steps, by_epochs=setup.sampler.has_past),
-            marker=marker,
-            after_save=after_save,
-            on_evaluated=on_evaluated,
-            callbacks=[callback],
-            ranks=self.ranks,
-            make_optimizer=lambda model: make_optimizer(model, choice, optimizer_groups(model, setup.wish, choice)),
-        )
-        callback.trainer, callback.plan_facts = trainer, lambda: plan_facts(config, setup)
-        if fitted.choose:
-            trainer.add_callback(ChooseFirst(fitted.choose, config.adapter.sift_steps, self.emit, trainer))
-        if self.checkpoint:
-            trainer.trigger_step = self.checkpoint.marker.get("trigger_step")
-        return callback, trainer
-
-    def _make_monitor(self, setup: RunSetup, tokenizer: Any) -> Monitor:
-        """Measures context understanding; the replies are drawn by the main process."""
-        sample = self.ranks.share(lambda: draw_sample(self.config, setup, tokenizer))
-        known = read_state(self.folder).understanding if self.checkpoint else []
-        return Monitor(sample, padding_id(tokenizer), self.emit, known)
-
     # --- training, and keeping what was learned --------------------------------------------------------------------------------
 
     def _run_trainer(self, trainer: Any, callback: RunCallback) -> None:
@@ -399,11 +351,16 @@ class _Run:
             if not self.ranks.is_main:  # the main process will only see that this one is gone
                 logger.error("Process %d: %s %s", self.ranks.index, memory, memory.remedy)
             raise memory from None
+        stop = callback.stop
+        if stop.kind == DISCARDED:
+            self.outcome.end(DISCARDED, self.ranks.share(lambda: discard(self.folder, self.before)))
+            return
         self.ranks.share(lambda: self._keep(trainer))
-        if callback.stop_cause.startswith("Interrupted"):
-            self.outcome.end(INTERRUPTED, f"{callback.stop_cause} What was learned is saved; choose 'resume' to go on.")
+        self.ranks.share(lambda: self.rotate(is_over=True) if self.checkpoint else None)
+        if stop.kind == KEPT:
+            self.outcome.end(INTERRUPTED, f"{stop.words} What was learned is saved; choose 'resume' to go on.")
         else:
-            self.outcome.end(FINISHED, callback.stop_cause or "The training is finished.")
+            self.outcome.end(FINISHED, stop.words or "The training is finished.")
 
     def _rescue(self, trainer: Any) -> None:
         """Keep what was learned before an error; if that fails too, the first error is the one to tell."""

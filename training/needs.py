@@ -50,7 +50,8 @@ def learning_of(wish: Wish, size: Size, model: Any, choice: OptimizerChoice) -> 
 def memory_needs(
     config: RunConfig, model: Any, learning: Learning, sampler: HybridBatchSampler, precision: str, lengths: Sequence[int]
 ) -> dict[str, int]:
-    """Bytes by part for the largest batch of a run (evaluation.memory), and ``largest_batch``: how many of its entries would fit.
+    """Bytes by part for the largest batch of a run (evaluation.memory), ``limit``: how many may be in use, the model's own included, and
+    ``largest_batch``: how many of the run's entries at once would fit into that.
 
     Args:
         lengths: tokens of each entry.
@@ -74,4 +75,4 @@ def memory_needs(
     # the model is there already; what a computer has free is beside it, what a GPU's figure says includes it
     is_gpu = next(model.parameters()).device.type == "cuda"
     limit = found["available"] + (0 if is_gpu else found["weights"])
-    return {**found, "largest_batch": largest_batch(model, learning, work, rows, limit)}
+    return {**found, "limit": limit, "largest_batch": largest_batch(model, learning, work, rows, limit)}

@@ -52,7 +52,7 @@ class PhaseWatch:
         sampler = self._sampler
         if step >= sampler.plan.num_steps:
             return ""
-        if sampler.stage_at(step) != sampler.stage_at(step - 1):
+        if self.ends_at(step):
             self._window = self._window_of(sampler.stage_at(step))
             self._say_begin(step)
             self._decided_at = None
@@ -64,6 +64,11 @@ class PhaseWatch:
         in_stage = sampler.plan.epoch_at(step) - sampler.plan.epoch_at(self._stage_begin(stage))
         self._warn_if_below(stage, in_stage)
         return loss_cause(sampler.course, stage, in_stage, self._window)
+
+    def ends_at(self, step: int) -> bool:
+        """Whether another phase begins after ``step`` optimizer steps."""
+        sampler = self._sampler
+        return bool(step < sampler.plan.num_steps and sampler.stage_at(step) != sampler.stage_at(step - 1))
 
     def switch(self, step: int, cause: str, num_requests: int) -> bool:
         """Let the next phase begin, if a loss or the user says so.

@@ -5,6 +5,7 @@ Guarantee: what Check shows is what a run does, since :func:`prepare_run` is the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from ..hybrid_batching import HybridBatchSampler, RunPlan, fit_accumulation
 from .course import batch_entries, course_warnings, make_course, phase_facts, preview_packs
 from .entries import Entries, data_settings, make_entries
 from .needs import learning_of, memory_needs
-from .optimizers import choose_optimizer
+from .optimizers import OptimizerChoice, choose_optimizer
 from .trainer import schedule_factor
 from .wishes import make_wish
 
@@ -41,6 +42,7 @@ class RunSetup:
         warmup_steps: optimizer steps.
         warnings: sentences on adjusted settings and likely mistakes.
         size: what the method trains and leaves behind.
+        optimizer: what moves the weights.
         memory: bytes by part (see evaluation.memory).
     """
 
@@ -51,6 +53,7 @@ class RunSetup:
     precision: str
     warmup_steps: int
     size: train_utils.Size
+    optimizer: OptimizerChoice
     memory: dict[str, int]
     warnings: list[str] = field(default_factory=list)
 
@@ -76,6 +79,7 @@ def prepare_run(
         ValueError: the user's settings and this model or these data do not fit; with the remedy.
     """
     warnings: list[str] = []
+    _refuse_sharding()
     train_utils.refuse_adapter(model)
     train_utils.keep_packed(model)
     _check_context(config, model)
@@ -96,7 +100,7 @@ def prepare_run(
     _warn_about_data(config, tokenizer, prepared, warnings)
     warnings += config.without_effect()
     memory = memory_needs(config, model, learning_of(wish, size, model, choice), sampler, precision, entries.lengths)
-    return RunSetup(prepared, entries, sampler, wish, precision, warmup_steps, size, memory, warnings)
+    return RunSetup(prepared, entries, sampler, wish, precision, warmup_steps, size, choice, memory, warnings)
 
 
 def prepare_samples(
@@ -158,6 +162,17 @@ def plan_facts(config: RunConfig, setup: RunSetup) -> dict[str, Any]:
         "result_bytes": setup.size.num_bytes,
         "memory": setup.memory,
     }
+
+
+def _refuse_sharding() -> None:
+    """Whole runs on models that are cut over processes were never proved right, so they do not begin."""
+    for name, label in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
+        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+            raise ValueError(
+                f"{label}: a whole training on a model that is cut over several processes is not tested, so it is refused rather than "
+                f"trained wrongly. Start it without {label} (accelerate launch --multi_gpu: each process holds the whole model), load the "
+                f"model in 4-bit, or spread it by Maximum memory in one process."
+            )
 
 
 def _check_context(config: RunConfig, model: Any) -> None:
@@ -268,6 +283,10 @@ def _warn_about_data(config: RunConfig, tokenizer: Any, prepared: Prepared, warn
     share = report.num_trained_tokens / max(1, report.num_tokens)
     if share < FEW_TRAINED_SHARE:
         warnings.append(f"Only {share:.1%} of the tokens are trained. Check Train on and the data.")
+    if prepared.eval is None and config.checkpoints.save_best_eval:
+        warnings.append(
+            "Save the best evaluation: there is no evaluation data, so nothing is the best. Give an Evaluation data set or share."
+        )
     if config.data.text_file and config.data.add_eos != "none" and tokenizer.eos_token_id is None:
         warnings.append("Add EOS token: the tokenizer has no EOS token, so blocks end without one.")
     if "split" in report.routes:

@@ -2,7 +2,7 @@
 
 What is ours: the batch sampler (one planned sequence for the whole run), the learning rate as a function of planned progress, the
 loss over trained tokens, token-weighted evaluation, and checkpoints that count only when they are whole. Optimizer, accumulation,
-mixed precision, gradient clipping, DDP and FSDP are Trainer's and accelerate's.
+mixed precision, gradient clipping and DDP are Trainer's and accelerate's; runs under FSDP or DeepSpeed are refused beforehand (setup).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,65 +34,86 @@ from .step import BatchLoss
 logger = logging.getLogger(__name__)
 
 
-class PlannedTrainer(Trainer):
-    """Runs a planned sequence of batches.
+@dataclass(frozen=True)
+class Feed:
+    """What a run is made of.
 
-    Args:
-        fitted: the model and how it is saved.
+    Attributes:
         sampler: the run's batches.
         train_samples: map-style samples, addressed by the sampler's indices.
         eval_samples: held-out samples, or None.
         batch_loss: computes a batch, by the route that was chosen for the model.
         pad_id: token id to pad with.
         schedule: the learning rate over the run.
-        marker: gives what is written into a checkpoint's marker.
-        after_save: called with the checkpoint's folder once it is whole (main process only).
-        on_evaluated: called with the loss on the held-out samples.
-        ranks: the processes that train together.
         make_optimizer: gives the optimizer of a model's trained parameters, each group with its own base rate.
     """
 
+    sampler: HybridBatchSampler
+    train_samples: Samples
+    eval_samples: Samples | None
+    batch_loss: BatchLoss
+    pad_id: int
+    schedule: Schedule
+    make_optimizer: Callable[[Any], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What a run asks and tells on its way.
+
+    Attributes:
+        marker: gives what is written into a checkpoint's marker.
+        name: gives the name of the folder of the checkpoint that is being saved.
+        after_save: called with the checkpoint's folder once it is whole (main process only).
+        on_evaluated: called with the loss on the held-out samples.
+        rest: called between two steps, when everything that the step brought is saved, on all ranks.
+    """
+
+    marker: Callable[[], dict[str, Any]]
+    name: Callable[[], str]
+    after_save: Callable[[Path], None]
+    on_evaluated: Callable[[StepLoss], None]
+    rest: Callable[[], None]
+
+
+class PlannedTrainer(Trainer):
+    """Runs a planned sequence of batches.
+
+    Args:
+        fitted: the model and how it is saved.
+        args: transformers' own.
+        feed: what the run is made of.
+        reports: what it asks and tells.
+        callbacks: what watches it.
+        ranks: the processes that train together.
+    """
+
     def __init__(
-        self,
-        *,
-        fitted: Fitted,
-        args: TrainingArguments,
-        sampler: HybridBatchSampler,
-        train_samples: Samples,
-        eval_samples: Samples | None,
-        batch_loss: BatchLoss,
-        pad_id: int,
-        schedule: Schedule,
-        marker: Callable[[], dict[str, Any]],
-        after_save: Callable[[Path], None],
-        on_evaluated: Callable[[StepLoss], None],
-        callbacks: list[Any],
-        ranks: Ranks,
-        make_optimizer: Callable[[Any], torch.optim.Optimizer],
+        self, fitted: Fitted, args: TrainingArguments, feed: Feed, reports: Reports, *, callbacks: list[Any], ranks: Ranks
     ) -> None:
         super().__init__(
             model=fitted.model,
             args=args,
-            train_dataset=train_samples,
-            data_collator=batch_loss.collator(pad_id),
+            train_dataset=feed.train_samples,
+            data_collator=feed.batch_loss.collator(feed.pad_id),
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
         self.fitted = fitted
-        self.sampler = sampler
-        self.eval_samples = eval_samples
-        self.batch_loss = batch_loss
-        self._eval_collator = Collator(pad_id)
+        self.sampler = feed.sampler
+        self.eval_samples = feed.eval_samples
+        self.batch_loss = feed.batch_loss
+        self._eval_collator = Collator(feed.pad_id)
         self.trigger_step: int | None = None
-        self._factor = schedule_factor(schedule, lambda: self.plan, lambda: self.trigger_step)
-        self.marker = marker
-        self.after_save = after_save
-        self.on_evaluated = on_evaluated
+        self.lr_scale = 1.0
+        self._planned_factor = schedule_factor(feed.schedule, lambda: self.plan, lambda: self.trigger_step)
+        self.reports = reports
         self.ranks = ranks
         self.meter = LossMeter(self.accelerator)
         self.last_grad_norm: float | None = None
         self._place: BatchPlace | None = None
-        self._make_optimizer = make_optimizer
+        self._saving_in: Path | None = None
+        self._make_optimizer = feed.make_optimizer
         self._base_rates: list[float] = []
         # our loss divides by num_items_in_batch itself, so Trainer must count them and must not divide again
         self.model_accepts_loss_kwargs = True
@@ -129,9 +151,13 @@ class PlannedTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _factor(self, step: int) -> float:
+        """Of the base rates, for the step that follows ``step`` finished ones: the schedule's, times what the user wants of it."""
+        return self._planned_factor(step) * self.lr_scale
+
     def is_ramped_down(self, step: int) -> bool:
         """Whether a ramp-down that the loss triggered has reached 0, so that further steps would change nothing."""
-        return self.trigger_step is not None and self._factor(step) <= 0
+        return self.trigger_step is not None and self._planned_factor(step) <= 0
 
     def align_schedule(self, step: int) -> None:
         """Put the rates where the plan has them after ``step`` optimizer steps.
@@ -156,13 +182,10 @@ class PlannedTrainer(Trainer):
             return
         assert self.optimizer is not None
         settings = [{key: group[key] for key in GROUP_SETTINGS if key in group} for group in self._groups()]
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_optimizer_and_scheduler(checkpoint)
-        else:
-            # older transformers loads to a device called cpu:0 where several processes train on CPUs, which torch refuses
-            state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
-            self.optimizer.load_state_dict(state)
-            load_trained_weights(self.optimizer, Path(checkpoint))
+        # older transformers loads to a device called cpu:0 where several processes train on CPUs, which torch refuses
+        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+        self.optimizer.load_state_dict(state)
+        load_trained_weights(self.optimizer, Path(checkpoint))
         for group, setting in zip(self._groups(), settings, strict=True):
             group.update(setting)
         self.align_schedule(self.state.global_step)
@@ -222,7 +245,7 @@ class PlannedTrainer(Trainer):
         batches = (self.eval_samples, self._eval_collator, self.plan.batch_size)
         with averaged_weights(self.optimizer):
             result = evaluate_loss(self.model, self.batch_loss, *batches, self.accelerator)
-        self.on_evaluated(result)
+        self.reports.on_evaluated(result)
         metrics = {"eval_loss": result.mean}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -233,9 +256,16 @@ class PlannedTrainer(Trainer):
                 save_adapter(self.fitted, Path(output_dir or str(self.args.output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The method took the checkpoint's weights up already; sharded ones are Trainer's."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        """Nothing: the method took the checkpoint's weights up already."""
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """After each step: what is due, then whatever comes before the next one."""
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self.reports.rest()
+
+    def save_now(self) -> None:
+        """Save a checkpoint between two steps; must be called on all ranks."""
+        self._save_checkpoint(self.model, None)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save all of a checkpoint, then its marker; a save that fails leaves nothing behind and the older ones in place.
@@ -243,24 +273,37 @@ class PlannedTrainer(Trainer):
         Raises:
             SaveError: on all processes, whichever of them could not write.
         """
-        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        self.ranks.share(lambda: shutil.rmtree(folder, ignore_errors=True))  # what a killed process left of it
+        output, usual = Path(str(self.args.output_dir)), f"checkpoint-{self.state.global_step}"
+        folder = output / self.reports.name()
+        # transformers names the folder itself: one with another name is written elsewhere and moved, beside the usual one of this step
+        self._saving_in = None if folder.name == usual else output / ".saving"
+        written = (self._saving_in or output) / usual
+        self.ranks.share(lambda: shutil.rmtree(written, ignore_errors=True))  # what a killed process left of it
         failure = ""
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:
             failure = _words(error)
-        failure = self.ranks.first_failure(failure) or self.ranks.share(lambda: self._mark(folder))
+        finally:
+            self._saving_in = None
+        failure = self.ranks.first_failure(failure) or self.ranks.share(lambda: self._complete(written, folder))
         if failure:
-            self.ranks.share(lambda: shutil.rmtree(folder, ignore_errors=True))
+            self.ranks.share(lambda: shutil.rmtree(written, ignore_errors=True))
             raise SaveError(folder, failure)
         if self.ranks.is_main:
-            self.after_save(folder)
+            self.reports.after_save(folder)
 
-    def _mark(self, folder: Path) -> str:
-        """Declare a checkpoint whole; what went wrong, or ""."""
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._saving_in) if self._saving_in else super()._get_output_dir(trial)
+
+    def _complete(self, written: Path, folder: Path) -> str:
+        """Declare a checkpoint whole, under its name; what went wrong, or ""."""
         try:
-            mark_complete(folder, self.marker())
+            mark_complete(written, self.reports.marker())
+            if written != folder:
+                shutil.rmtree(folder, ignore_errors=True)
+                written.replace(folder)
+                shutil.rmtree(written.parent, ignore_errors=True)
         except OSError as error:
             return _words(error)
         return ""

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..config import Problem, RunConfig
-from ..runs.control import Control, change_control, read_control
-from ..runs.registry import is_busy
-from ..runs.state import RUNNING, RunState, read_state
+from .checkpoints_list import resume_config
 from .facts import model_html
 from .fields import NOTHING
 from .form import Form
 from .host import Host
-from .phases import next_phase
 from .preview import NO_PREVIEW, PAGE, preview_html
 from .problems import NO_PROBLEMS, error_problems, problems_html
 from .report import NO_REPORT, report_html
 from .runs_page import config_of
-from .watch import shown_run
+from .session import PageSession
+from .suggest import show, unchanged
 
+COPIED = "The parameters were copied."
 TRAINING = "training"  # id of the page with the form
 # what a user, the disk or the model can bring about; anything else is a fault of the program and goes to its log
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError)
-# (the run's state, present wishes) -> wishes that change, and a word to the user
-Wish = Callable[[RunState, Control], tuple[dict[str, Any], str]]
 
 
 def message_html(problems: list[Problem | str] | None = None, note: str = "", title: str = "") -> str:
     """The box beside the buttons: ``#tph-problems``, and ``#tph-note`` for a word that is no problem."""
     word = f'<p id="tph-note" role="status">{escape(note)}</p>' if note else ""
     return (problems_html(problems, title) if problems else NO_PROBLEMS) + word
-
-
-def _phase_wish(state: RunState, control: Control) -> tuple[dict[str, Any], str]:
-    """The wish for the next phase, if the run has one."""
-    if not state.plan:
-        return {}, "The run has not planned its phases yet. Try again when it trains."
-    name = next_phase(state)
-    if not name:
-        return {}, "This run has no further phase."
-    note = f"The phase '{name}' was asked for: it begins as soon as the batches that are already drawn are trained."
-    return {"phase_requests": control.phase_requests + 1}, note
 
 
 class Actions:
@@ -61,17 +47,23 @@ class Actions:
         problems: list[Problem | str] = list(config.problems())
         facts = model_html(self._host.model_facts())
         if problems:
-            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
+            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems), *show({})
             return
         waiting = '<div id="tph-check" class="tph-card" data-status="checking"><p>Reading and counting the data …</p></div>'
-        yield message_html(), waiting, facts, gr.update()
+        yield message_html(), waiting, facts, gr.update(), *show({})
         try:
-            report = report_html(self._host.check(config), config.checkpoints.save_every_steps)
+            found = self._host.check(config)
         except EXPECTED_ERRORS as error:
             problems = error_problems(error)
-            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems)
+            yield message_html(problems), NO_REPORT, facts, self._open_advanced(problems), *show({})
             return
-        yield message_html(), report, facts, gr.update()
+        yield (
+            message_html(),
+            report_html(found, config.data.cutoff, config.checkpoints.save_every_steps),
+            facts,
+            gr.update(),
+            *show(found.suggestions),
+        )
 
     def preview(self, move: int, place: int, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Show samples as they are trained, from the first on or a page further.
@@ -106,8 +98,8 @@ class Actions:
 
         config = self._form.config(values)
         facts = self._host.model_facts()
-        problems: list[Problem | str] = [facts["problem"]] if facts.get("problem") else []
-        problems += config.problems()
+        reasons = dict.fromkeys(reason for reason in (facts.get("problem"), self._host.read_only()) if reason)
+        problems: list[Problem | str] = [*reasons, *config.problems()]
         note = ""
         if not problems:
             try:
@@ -116,36 +108,8 @@ class Actions:
             except EXPECTED_ERRORS as error:
                 problems = error_problems(error)
         report = gr.update() if problems else NO_REPORT
-        return message_html(problems, note), report, model_html(facts), self._open_advanced(problems)
-
-    def interrupt(self) -> str:
-        """Ask the shown run to stop and keep what it has learned."""
-        note = "Interrupt was asked for: the run ends after this step and keeps what was learned."
-        return self._control(lambda state, control: ({"stop": True}, note))
-
-    def save_now(self) -> str:
-        """Ask the shown run for a checkpoint."""
-        note = "A checkpoint is saved after this step."
-        return self._control(lambda state, control: ({"save_requests": control.save_requests + 1}, note))
-
-    def next_phase(self) -> str:
-        """Ask the shown run to begin its next phase."""
-        return self._control(_phase_wish)
-
-    def _control(self, wish: Wish) -> str:
-        folder = shown_run(self._host)
-        if folder is None and is_busy():
-            return message_html(note="The run is still starting. Try again in a moment.")
-        state = read_state(folder) if folder else RunState()
-        if folder is None or state.status != RUNNING:
-            return message_html(note="Nothing is running.")
-        changes, note = wish(state, read_control(folder.control))
-        try:
-            if changes:
-                change_control(folder.control, **changes)
-        except OSError as error:
-            return message_html([f"The wish could not be written to {folder.control}: {error}. Is the disk full?"])
-        return message_html(note=note)
+        suggested = unchanged() if problems else show({})
+        return message_html(problems, note), report, model_html(facts), self._open_advanced(problems), *suggested
 
     def copy_from(self, path: str | None) -> list[Any]:
         """Load the parameters of a former run into the form."""
@@ -158,26 +122,41 @@ class Actions:
             config = RunConfig.from_file(Path(str(path)).expanduser())
         except EXPECTED_ERRORS as error:
             return [message_html(error_problems(error)), *unchanged]
-        return self._take_over(config)
+        return self.take_over(config)
 
-    def use_run(self, resume: bool, paths: list[str] | None) -> list[Any]:
+    def use_run(self, if_exists: str, paths: list[str] | None) -> list[Any]:
         """Load the parameters of a run of the list into the form, and show the form."""
         import gradio as gr
 
         to_form = gr.update(selected=TRAINING)
         try:
-            taken = self._take_over(config_of(paths, resume=resume))
+            taken = self.take_over(config_of(paths, if_exists=if_exists))
         except EXPECTED_ERRORS as error:
             return [message_html(error_problems(error)), to_form, *(gr.update() for _ in self._form.components)]
         return [taken[0], to_form, *taken[1:]]
 
-    def _take_over(self, config: RunConfig) -> list[Any]:
-        """The message and the fields' values that show a configuration of somewhere else."""
+    def resume_from(self, page: PageSession, name: str | None) -> list[Any]:
+        """Load the parameters of the shown run into the form, made to go on from one of its checkpoints."""
+        import gradio as gr
+
+        try:
+            taken = self.take_over(resume_config(page.run(self._host)[0], name))
+        except EXPECTED_ERRORS as error:
+            return [message_html(error_problems(error)), *(gr.update() for _ in self._form.components)]
+        return [taken[0].replace(COPIED, f"{COPIED} Start training goes on from {escape(str(name))}."), *taken[1:]]
+
+    def take_over(self, config: RunConfig, done: str = COPIED) -> list[Any]:
+        """The message and the fields' values that show a configuration of somewhere else.
+
+        Args:
+            config: that configuration.
+            done: a sentence that says what happened.
+        """
         shown = {info.field for info in self._form.infos}
         bad: list[Problem | str] = [problem for problem in config.problems() if problem.field in shown]
         bad += config.notes
-        title = "The parameters were copied. Have a look at:" if bad else ""
-        note = "" if bad else "The parameters were copied."
+        title = f"{done} Have a look at:" if bad else ""
+        note = "" if bad else done
         return [message_html(bad, note, title), *self._form.values(config)]
 
     def _open_advanced(self, problems: list[Problem | str]) -> Any:

@@ -14,6 +14,8 @@ from ..config import RunConfig
 from ..config.field import SettingInfo
 from ..config.settings_model import TARGET_PRESETS
 
+# what makes the number of samples of an optimizer step
+PRODUCT_OF = ("batching.true_batch_size", "batching.gradient_accumulation", "batching.packing")
 NOTHING = "None"  # what a drop-down of files shows for "no file"
 LINE_BREAK = "⏎"  # stands for a line break inside an entry of a list that is written one entry a line
 
@@ -32,7 +34,10 @@ _GROUP_OF_FIELD = {"training.gradient_checkpointing": "Batching"}
 GROUPS = (*dict.fromkeys(_GROUP_OF_SECTION.values()), ADVANCED)
 
 # settings that the host decides when the model is the WebUI's
-_HOSTS_OWN = ("model.path", "model.dtype", "run.adapters_dir")
+_HOSTS_OWN = (
+    *("model.path", "model.dtype", "model.quantization", "model.double_quantization", "model.compute_dtype", "model.max_memory"),
+    "run.adapters_dir",
+)
 
 FILE_FIELDS = {"data.dataset": "data_sets", "data.text_file": "text_files", "data.eval_dataset": "data_sets"}
 TARGETS_FIELD = "adapter.targets"
@@ -95,9 +100,17 @@ def label_of_field(field: str) -> str:
     return next((info.label for info in RunConfig.settings() if info.field == field), field)
 
 
-def help_of(info: SettingInfo) -> str:
-    """The help below the label."""
-    return f"{info.help} One a line." if widget_of(info) == "lines" else info.help
+def help_of(info: SettingInfo, value: Any = None) -> str:
+    """The help below the label; a line more on the chosen entry, where entries have words of their own.
+
+    Args:
+        info: the setting.
+        value: of its field.
+    """
+    if widget_of(info) == "lines":
+        return f"{info.help} One a line."
+    words = info.choice_words.get(str(value), "")
+    return f"{info.help}\n{words}" if words else info.help
 
 
 def to_widget(info: SettingInfo, value: Any) -> Any:
@@ -144,17 +157,39 @@ def settings_from_form(infos: Sequence[SettingInfo], values: Sequence[Any], own:
     for field, value in own.items():
         section, key = field.split(".")
         nested.setdefault(section, {})[key] = value
-    return RunConfig.from_dict(nested)
+    config = RunConfig.from_dict(nested)
+    # what is wrong in a hidden field is nobody's concern: it has no effect, and the user cannot see it
+    shown = {info.field: config.value(info.field) for info in RunConfig.settings()}
+    hidden = {info.field for info in infos if not has_effect(info, shown)}
+    config._load_problems = [problem for problem in config._load_problems if problem.field not in hidden]
+    return config
 
 
 def form_from_settings(infos: Sequence[SettingInfo], config: RunConfig) -> list[Any]:
     """The fields' values that show a configuration."""
-    return [to_widget(info, getattr(getattr(config, info.section), info.key)) for info in infos]
+    return [to_widget(info, config.value(info.field)) for info in infos]
 
 
 def target_choices(modules: Sequence[str]) -> list[str]:
     """Ready choices, then the names of the loaded model's modules."""
     return [*TARGET_PRESETS, *(name for name in modules if name not in TARGET_PRESETS)]
+
+
+def product_html(batch_size: Any, accumulation: Any, packing: Any) -> str:
+    """How many samples an optimizer step trains, in ``#tph-product``; nothing while one of the numbers cannot be used.
+
+    Args:
+        batch_size: True Batch Size as the field shows it.
+        accumulation: Gradient Accumulation Steps, likewise.
+        packing: Packing; True Batch Size counts packs with it.
+    """
+    numbers = [number for number in (batch_size, accumulation) if isinstance(number, (int, float)) and number >= 1]
+    if len(numbers) < 2 or any(number != int(number) for number in numbers):
+        return '<div id="tph-product"></div>'
+    batch_size, accumulation = map(int, numbers)
+    what = "samples" if packing in ("none", None) else "packs"
+    product = f"{batch_size:,} × {accumulation:,} = <b>{batch_size * accumulation:,} {what}</b> for each optimizer step"
+    return f'<div id="tph-product" role="status">{product}</div>'
 
 
 def write_number(value: float) -> str:

@@ -18,6 +18,7 @@ from .fields import (
     FILE_FIELDS,
     GROUPS,
     NOTHING,
+    PRODUCT_OF,
     TARGETS_FIELD,
     element_id,
     form_from_settings,
@@ -27,6 +28,7 @@ from .fields import (
     help_of,
     is_wide,
     label_of,
+    product_html,
     settings_from_form,
     step_of,
     target_choices,
@@ -45,12 +47,14 @@ class Form:
     Attributes:
         infos: the settings that have a field; ``components`` are those fields in the same order.
         advanced: the closed group of advanced settings.
+        product: the line that says how many samples a step trains.
     """
 
     host: Host
     infos: list[SettingInfo]
     components: list[Any] = field(default_factory=list)
     advanced: Any = None
+    product: Any = None
 
     def config(self, values: Sequence[Any]) -> RunConfig:
         """The configuration that the fields' values show."""
@@ -60,6 +64,12 @@ class Form:
     def values(self, config: RunConfig) -> list[Any]:
         """The fields' values that show a configuration."""
         return form_from_settings(self.infos, config)
+
+    def updates(self, values: dict[str, Any]) -> list[Any]:
+        """Updates of all fields, of which these get other values (dotted name -> value as the field shows it)."""
+        import gradio as gr
+
+        return [gr.update(value=values[info.field]) if info.field in values else gr.update() for info in self.infos]
 
     def component(self, name: str) -> Any:
         """The field of a setting, by its dotted name."""
@@ -101,6 +111,8 @@ def build_form(host: Host) -> Form:
                 _build_fields(form, infos, made)
     form.components = [made[info.field] for info in form.infos]
     _hide_without_effect(form, made)
+    _help_on_choices(form, made)
+    _show_product(form, made)
     return form
 
 
@@ -121,6 +133,27 @@ def _hide_without_effect(form: Form, made: dict[str, Any]) -> None:
         made[control].change(partial(shown, infos), [made[name] for name in controls], fields, **event_options())
 
 
+def _help_on_choices(form: Form, made: dict[str, Any]) -> None:
+    """Below the help of a field with many entries stands what the chosen one does."""
+    for info in form.infos:
+        if info.choice_words:
+            field = made[info.field]
+            field.change(partial(_help_update, info), field, field, **event_options())
+
+
+def _help_update(info: SettingInfo, value: Any) -> Any:
+    import gradio as gr
+
+    return gr.update(info=help_of(info, value))
+
+
+def _show_product(form: Form, made: dict[str, Any]) -> None:
+    """How many samples an optimizer step trains, beside the two numbers that make it."""
+    fields = [made[name] for name in PRODUCT_OF]
+    for part in fields:
+        part.change(product_html, fields, form.product, **event_options())
+
+
 def _build_fields(form: Form, infos: list[SettingInfo], made: dict[str, Any]) -> None:
     """The fields of a group; the style sheet lays them out in two columns, or one on a phone."""
     import gradio as gr
@@ -128,6 +161,9 @@ def _build_fields(form: Form, infos: list[SettingInfo], made: dict[str, Any]) ->
     with gr.Row(elem_classes=["tph-grid"]):
         for info in infos:
             made[info.field] = _build_field(form, info)
+            if info.field == PRODUCT_OF[1]:
+                defaults = [made[PRODUCT_OF[0]].value, info.default, "none"]
+                form.product = html_block(product_html(*defaults), elem_id="tph-product-box", elem_classes=["tph-wide"])
 
 
 def _build_field(form: Form, info: SettingInfo) -> Any:
@@ -136,7 +172,7 @@ def _build_field(form: Form, info: SettingInfo) -> Any:
     kind = widget_of(info)
     common: dict[str, Any] = {
         "label": label_of(info),
-        "info": help_of(info),
+        "info": help_of(info, info.default),
         "value": to_widget(info, _initial(form, info)),
         "elem_id": element_id(info.field),
         "interactive": True,
@@ -164,12 +200,18 @@ def _initial(form: Form, info: SettingInfo) -> Any:
     return str(form.host.adapters_dir()) if info.field == "run.adapters_dir" else info.default
 
 
-def with_refresh(common: dict[str, Any], choices: Callable[[], list[tuple[str, str]]]) -> Any:
-    """A drop-down that also takes what is typed, and a small button that looks again what there is to choose."""
+def with_refresh(common: dict[str, Any], choices: Callable[..., list[tuple[str, str]]], given: Any = None) -> Any:
+    """A drop-down that also takes what is typed, and a small button that looks again what there is to choose.
+
+    Args:
+        common: arguments of the drop-down.
+        choices: gives them, from the value of ``given`` if there is one.
+        given: another field.
+    """
     import gradio as gr
 
     with gr.Row(elem_classes=["tph-refreshed"]):
         made = gr.Dropdown(**common, choices=choices(), allow_custom_value=True, scale=10)
         button = gr.Button(REFRESH, elem_id=f"{common['elem_id']}-refresh", elem_classes=["tph-refresh"], min_width=42, scale=0)
-    button.click(lambda: gr.update(choices=choices()), None, made, **event_options())
+    button.click(lambda *values: gr.update(choices=choices(*values)), given, made, **event_options())
     return made

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..config import RunConfig
+    from ..runs.check_report import CheckReport
     from ..runs.registry import RunHandle
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What "Check" found; the same code prepares the data for training.
+def _nothing() -> str:
+    return ""
 
-    Attributes:
-        problems: sentences on what must be mended; with any, the rest may be empty.
-        warnings: sentences on likely mistakes.
-        report: what preparation found (see ``data.report.DataReport.to_dict``).
-        plan: num_steps, num_epochs, steps_per_epoch, num_batches, batch_size, accumulation, num_samples, warmup_steps, padding_share;
-            schedule, schedule_words and learning_rates, (optimizer step, rate) in rising steps.
-        memory: bytes by part: weights, adapter, gradients, optimizer, activations, total; and "available".
-        suggestions: field -> (value, reason).
-    """
 
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    report: dict[str, Any] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
-    suggestions: dict[str, tuple[Any, str]] = field(default_factory=dict)
+def _as_it_is(config: RunConfig) -> RunConfig:
+    return config
+
+
+def _no_name(config: RunConfig) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -48,13 +39,24 @@ class Host:
         data_sets: files and folders to offer as Data set: label -> path.
         text_files: likewise as Text file.
         in_webui: the model is the WebUI's; the form hides Model and Adapter folder.
+        read_only: why nothing may be changed here (multi-user mode), in a sentence; "" = everything may. Every action of the tab
+            that changes something asks for it on the server's side.
+        exposure: what strangers could do, in sentences, where other machines reach the page without a login; "" = they cannot.
+        complete: the form's settings with what this place adds (adapter folder, model), as `launch` would take them.
+        export: (wish, say) -> what was written: merged models and GGUF of a run's result (see hosts.exporting); None = not here.
+        model_name: name of the model that `launch` would train with these settings; "" if that is not known or there is none.
     """
 
     launch: Callable[[RunConfig], RunHandle]
-    check: Callable[[RunConfig], CheckResult]
+    check: Callable[[RunConfig], CheckReport]
     preview: Callable[[RunConfig, int, int], dict[str, Any]]
     model_facts: Callable[[], dict[str, Any]]
     adapters_dir: Callable[[], Path]
     data_sets: Callable[[], dict[str, str]]
     text_files: Callable[[], dict[str, str]]
     in_webui: bool = False
+    read_only: Callable[[], str] = _nothing
+    exposure: Callable[[], str] = _nothing
+    complete: Callable[[RunConfig], RunConfig] = _as_it_is
+    model_name: Callable[[RunConfig], str] = _no_name
+    export: Callable[[dict[str, Any], Callable[[str], None]], Path] | None = None

@@ -18,7 +18,7 @@ from .tab import build_tab
 _PAGE_CSS = (
     CSS
     + """
-.gradio-container { max-width: 1500px !important; }
+.gradio-container { max-width: 1500px !important; overflow: clip !important; }
 .tph-title { margin: 4px 0 0; font-size: 20px; font-weight: 650; }
 footer { display: none !important; }
 """

@@ -1,7 +1,7 @@
 """The phases of a run in numbers, as HTML under the graph. A pure function of the run's state.
 
 Guarantee: the numbers are those of the table that the run ends with (evaluation.phase_table); names are escaped. Price: one walk through
-the steps each time it is drawn.
+the steps each time it is drawn while the run goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..runs.state import RunState
 
 def phase_table_html(state: RunState) -> str:
     """``#tph-phases``; empty before there is more to say than the status line does."""
-    rows = phase_rows(state)
+    rows = state.phase_table or phase_rows(state)  # an ended run has written its rows
     if len(rows) < 2 or not state.steps:
         return ""
     titles, cells = table_cells(rows)

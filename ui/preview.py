@@ -6,7 +6,6 @@ Pure functions of what the host's ``preview`` returned.
 from __future__ import annotations
 
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 from . import words
@@ -62,26 +61,16 @@ def _fill(preview: dict[str, Any], packed: bool) -> str:
 
 
 def _samples(samples: list[dict[str, Any]]) -> str:
-    parts = [_sample(samples[0], border="")] if samples else []
-    parts += [_sample(sample, border=_border(before, sample)) for before, sample in pairwise(samples)]
-    return "".join(parts)
+    return "".join(map(_sample, samples))
 
 
-def _border(before: dict[str, Any], sample: dict[str, Any]) -> str:
-    """What lies between two samples that stand one after the other, in words; empty for plain neighbours."""
-    if sample["pack"] is not None and before["pack"] != sample["pack"]:
-        return f"pack {sample['pack'] + 1:,}"
-    if before["group"] != sample["group"]:
-        return "" if sample["pack"] is not None else "next conversation or text"
-    return "hard cut" if before["section"] != sample["section"] else ""
-
-
-def _sample(sample: dict[str, Any], *, border: str) -> str:
+def _sample(sample: dict[str, Any]) -> str:
     facts = [f"{sample['number'] + 1:,}", words.plural(sample["num_tokens"], "token"), f"{sample['num_trained']:,} trained"]
     if sample["pack"] is not None:
         facts.insert(0, f"pack {sample['pack'] + 1:,}")
     if sample["overlap"]:
         facts.append("overlap")
+    border = sample["border"]
     line = f'<p class="tph-border" data-border="{escape(border)}">{escape(border)}</p>' if border else ""
     kind = " tph-is-overlap" if sample["overlap"] else ""
     return (

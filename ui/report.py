@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
 from typing import Any
 
 from ..data.report import DataReport
+from ..runs.check_report import CheckReport
 from . import words
-from .fields import label_of_field
-from .host import CheckResult
-from .plots import Curve, chart
+from .report_pictures import histogram_html, memory_html, phases_html, schedule_html
 
 NO_REPORT = '<div id="tph-check"></div>'
 _SHOWN_ROWS = 20
-_MEMORY_WORDS = ("weights", "adapter", "gradients", "optimizer", "activations")
 
 
-def report_html(result: CheckResult, save_every_steps: int = 0) -> str:
+def report_html(result: CheckReport, cutoff: int = 0, save_every_steps: int = 0) -> str:
     """The report in ``#tph-check``; problems come first.
 
     Args:
         result: what the host's check returned.
+        cutoff: the form's, shown with the lengths; 0 = not shown.
         save_every_steps: the form's save interval, shown with the plan; 0 = at the end of epochs only.
     """
     status = "problems" if result.problems else "ok"
+    report = result.report
+    facts = [*data_facts(report), *plan_facts(result.plan, save_every_steps)]
     parts = [_sentences("tph-level-error", result.problems), _sentences("tph-level-warning", result.warnings)]
-    facts = [*data_facts(result.report), *plan_facts(result.plan, save_every_steps), *memory_facts(result.memory)]
-    parts.append(_table(facts))
-    parts.append(schedule_html(result.plan))
-    parts.append(_suggestions(result.suggestions))
-    if result.report.get("sources"):
-        parts.append(_sentences("tph-level-info", DataReport(sources=result.report["sources"]).source_lines()))
-    parts.append(_sentences("tph-level-info", [str(note) for note in result.report.get("notes", [])]))
-    parts.append(_left_out("Broken rows", result.report.get("num_broken", 0), result.report.get("broken", [])))
-    parts.append(_left_out("Too long rows", result.report.get("num_too_long", 0), result.report.get("too_long", [])))
+    parts += [facts_table(facts) if facts else "", histogram_html(report.get("histogram", []), cutoff)]
+    if report.get("sources"):
+        parts.append(_sentences("tph-level-info", DataReport(sources=report["sources"]).source_lines()))
+    parts.append(_sentences("tph-level-info", [str(note) for note in report.get("notes", [])]))
+    parts.append(_left_out("Broken rows", report.get("num_broken", 0), report.get("broken", [])))
+    parts.append(_left_out("Too long rows", report.get("num_too_long", 0), report.get("too_long", [])))
+    parts += [phases_html(result.plan), schedule_html(result.plan), memory_html(result.memory)]
     title = "Check: not ready" if result.problems else "Check: ready to train"
     return f'<div id="tph-check" class="tph-card" data-status="{status}"><p><b>{title}</b></p>{"".join(parts)}</div>'
 
@@ -47,8 +47,8 @@ def data_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("File", f"{_short(entry['file'])}: {entry.get('format', '')}, {entry.get('encoding', '')}") for entry in files[:5]]
     if len(files) > 5:
         facts.append(("", f"and {words.plural(len(files) - 5, 'more file', 'more files')}"))
-    broken, too_long = (report.get("num_broken"), "broken"), (report.get("num_too_long"), "over the cutoff")
-    facts.append(("Rows", _joined(f"{report.get('num_rows', 0):,} read", broken, too_long)))
+    broken = (report.get("num_broken"), "broken")
+    facts.append(("Rows", _joined(f"{report.get('num_rows', 0):,} read", broken)))
     if report.get("num_blocks"):
         small = (report.get("num_small_blocks"), "ignored as too small")
         facts.append(("Text blocks", _joined(f"{report['num_blocks']:,}", small)))
@@ -57,10 +57,25 @@ def data_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     tokens, trained = report.get("num_tokens", 0), report.get("num_trained_tokens", 0)
     share = f" ({trained / tokens:.0%})" if tokens else ""
     facts.append(("Tokens", f"{tokens:,}, of which {trained:,} trained{share}"))
-    if report.get("longest"):
-        facts.append(("Longest", f"{', '.join(f'{length:,}' for length in report['longest'][:3])} tokens"))
-    if report.get("num_untrained"):
-        facts.append(("Left out", f"{words.plural(report['num_untrained'], 'sample')} without a trained token"))
+    if longest := report.get("longest"):
+        second = f", the second longest {longest[1]:,}" if len(longest) > 1 else ""
+        facts.append(("Longest", f"{longest[0]:,} tokens{second}"))
+    return facts + _left_out_facts(report)
+
+
+def _left_out_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is cut or dropped, each with its share; nothing for what did not happen."""
+    unit, samples = report.get("unit", "conversations"), report.get("num_samples", 0) + report.get("num_eval_samples", 0)
+    too_long, cut, untrained = (report.get(name, 0) for name in ("num_too_long", "num_cut", "num_untrained"))
+    facts = []
+    if too_long:
+        facts.append(("Dropped", f"{too_long:,} {unit} over the cutoff ({too_long / (samples + too_long):.1%})"))
+    if cut:
+        replies = report.get("num_cut_replies", 0)
+        rest = f", {words.plural(replies, 'reply', 'replies')} of theirs dropped" if replies else ""
+        facts.append(("Cut", f"{cut:,} {unit} shortened to the cutoff ({min(1.0, cut / max(1, samples)):.1%}){rest}"))
+    if untrained:
+        facts.append(("Left out", f"{words.plural(untrained, 'sample')} without a trained token"))
     return facts
 
 
@@ -95,16 +110,6 @@ def plan_facts(plan: dict[str, Any], save_every_steps: int = 0) -> list[tuple[st
     return facts
 
 
-def schedule_html(plan: dict[str, Any]) -> str:
-    """The learning rate over the planned run as a small chart, and what the schedule does in words."""
-    points = [(float(step), float(rate)) for step, rate in plan.get("learning_rates", [])]
-    if not points:
-        return ""
-    picture = chart(f"Learning rate: {plan.get('schedule', '')}", [Curve("", "tph-rate", points)], points[-1][0], from_zero=True)
-    sentence = escape(str(plan.get("schedule_words", "")))
-    return f'<div class="tph-schedule">{picture}<p class="tph-axis">optimizer steps</p><p class="tph-muted">{sentence}</p></div>'
-
-
 def _epochs(plan: dict[str, Any]) -> str:
     """``, 2.5 epochs of 200, 200, 100``: steps of each epoch if they differ."""
     epochs, per_epoch = plan.get("num_epochs"), plan.get("steps_per_epoch")
@@ -115,28 +120,15 @@ def _epochs(plan: dict[str, Any]) -> str:
     return f", {epochs:g} {'epoch' if epochs == 1 else 'epochs'}" + (f" of {', '.join(each)}" if each else "")
 
 
-def memory_facts(memory: dict[str, Any]) -> list[tuple[str, str]]:
-    """Pairs of words and value about the memory that the run needs."""
-    if not memory.get("total"):
-        return []
-    parts = ", ".join(f"{name} {words.size(memory[name])}" for name in _MEMORY_WORDS if memory.get(name))
-    free = f"; {words.size(memory['available'])} are free now" if memory.get("available") else ""
-    return [("Memory", f"about {words.size(memory['total'])}" + (f" ({parts})" if parts else "") + free)]
-
-
-def _table(facts: list[tuple[str, str]]) -> str:
+def facts_table(facts: Sequence[tuple[str, str]]) -> str:
+    """Pairs of words and value as a table of two columns."""
     rows = "".join(f'<tr><th scope="row">{escape(label)}</th><td>{escape(value)}</td></tr>' for label, value in facts)
-    return f'<table class="tph-table"><tbody>{rows}</tbody></table>' if rows else ""
+    return f'<table class="tph-table"><tbody>{rows}</tbody></table>'
 
 
 def _sentences(style: str, sentences: list[str]) -> str:
     entries = "".join(f'<li class="{style}">{escape(sentence)}</li>' for sentence in sentences)
     return f'<ul class="tph-messages">{entries}</ul>' if entries else ""
-
-
-def _suggestions(suggestions: dict[str, tuple[Any, str]]) -> str:
-    sentences = [f"{label_of_field(field)}: {value} is suggested, {reason}." for field, (value, reason) in suggestions.items()]
-    return _sentences("tph-level-info", sentences)
 
 
 def _left_out(title: str, number: int, entries: list[dict[str, Any]]) -> str:

@@ -14,15 +14,20 @@ from ..runs.state import DIED, RunState
 from ..runs.store import RunFolder
 from ..runs.summary import RunSummary
 from . import words
+from .columns import StepColumns
 from .fields import write_number
-from .plots import Curve, chart, points_of, run_charts
-from .report import data_facts
+from .log_lines import log_html
+from .plots import Curve, chart
+from .report import data_facts, facts_table
+from .run_charts import points_of, run_charts
+from .samples import samples_html
 from .status import RunView, status_html
 
 NO_RUNS = '<div id="tph-runs" class="tph-card"><p class="tph-muted">There are no runs yet. They appear here once one is started.</p></div>'
 NO_DETAILS = '<div id="tph-run-details"></div>'
 NUM_COLORS = 6
 _STATUS_WORDS = {"": "adapter only", DIED: "ended without a word"}
+_HEADS = ("Name", "State", "Steps", "Loss", "Evaluation", "Data", "Took", "Last seen")
 _OWN_TO_EACH = ("adapter.name", "adapter.if_exists", "run.adapters_dir")
 
 
@@ -33,13 +38,13 @@ def choice_label(run: RunSummary) -> str:
 
 
 def runs_html(runs: Sequence[RunSummary]) -> str:
-    """All runs as a table in ``#tph-runs``, newest first."""
+    """Runs as a table in ``#tph-runs``, in the order in which they come."""
     if not runs:
         return NO_RUNS
-    heads = "".join(f"<th>{word}</th>" for word in ("Name", "State", "Steps", "Loss", "Evaluation", "Data", "Last seen"))
+    heads = "".join(f'<th scope="col">{word}</th>' for word in _HEADS)
     rows = "".join(_row(run) for run in runs)
     return (
-        f'<div id="tph-runs" class="tph-card"><div class="tph-scroll"><table class="tph-table tph-list"><thead><tr>{heads}</tr></thead>'
+        f'<div id="tph-runs" class="tph-card"><div class="tph-scroll"><table class="tph-table tph-list tph-stacked"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
 
@@ -51,42 +56,53 @@ def _row(run: RunSummary) -> str:
         f"<b>{escape(run.name)}</b>",
         state + ("" if run.has_adapter or not run.status else ' <span class="tph-muted">no adapter</span>'),
         steps,
-        words.loss(run.loss),
-        words.loss(run.eval_loss),
+        words.loss(run.loss) if run.status else "",
+        "" if run.eval_loss is None else words.loss(run.eval_loss),
         escape(run.data),
+        words.duration(run.updated - run.started) if run.started else "",
         words.moment(run.updated) if run.updated else "",
     ]
-    return f'<tr data-run="{escape(run.name)}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    body = "".join(f'<td data-label="{label}">{cell}</td>' for label, cell in zip(_HEADS, cells, strict=True))
+    return f'<tr data-run="{escape(run.name)}">{body}</tr>'
 
 
 # --- one run -------------------------------------------------------------------------------------------------------------------
 
 
-def details_html(folder: RunFolder, state: RunState, config: RunConfig | None) -> str:
+def details_html(folder: RunFolder, state: RunState, config: RunConfig | None, columns: StepColumns | None = None) -> str:
     """One run: how it ended, its curves, its data and the settings that are not the usual ones.
 
     Args:
         folder: the run's.
         state: what its diary says.
         config: its parameters; None if there are none that can be read.
+        columns: of its steps, where somebody keeps them.
     """
-    # the ids of the running run's card must not come twice on a page
-    shown = status_html(RunView(state, folder.path, has_adapter=folder.has_adapter)) if state.status else ""
-    curves = run_charts(state)
-    parts = [_without_ids(shown), _without_ids(curves) if state.steps else ""]
+    view = RunView(state, folder.path, has_adapter=folder.has_adapter)
+    parts = [
+        status_html(view, is_live=False) if state.status else "",
+        run_charts(state, columns, is_live=False),
+        samples_html(state.samples),
+    ]
     if state.report:
-        parts.append(_card("Data", _facts(data_facts(state.report))))
+        parts.append(_card("Data", facts_table(data_facts(state.report))))
     if config is not None:
-        parts.append(_card("Settings that are not the usual ones", _facts(unusual_settings(config))))
+        settings = facts_table(unusual_settings(config)) + _folded("All settings", facts_table(all_settings(config)))
+        parts.append(_card("Settings that are not the usual ones", settings))
     if not state.status:
         parts.insert(0, _card(folder.name, '<p class="tph-muted">An adapter without a diary of ours.</p>'))
+    elif state.log:
+        parts.append(f'<div class="tph-card" data-part="tph-log">{_folded("Log", log_html(state.log))}</div>')
     return f'<div id="tph-run-details" data-runs="1">{"".join(parts)}</div>'
 
 
-def _without_ids(html: str) -> str:
-    for name in ("tph-status", "tph-result", "tph-curve"):
-        html = html.replace(f'id="{name}"', f'data-part="{name}"')
-    return html.replace(' role="status"', "").replace(' role="alert"', "")
+def _folded(title: str, body: str) -> str:
+    return f'<details class="tph-rows"><summary>{escape(title)}</summary>{body}</details>'
+
+
+def all_settings(config: RunConfig) -> list[tuple[str, str]]:
+    """Label and value of every setting, in the order of the form."""
+    return [(info.label, setting_words(getattr(getattr(config, info.section), info.key))) for info in RunConfig.settings()]
 
 
 def unusual_settings(config: RunConfig) -> list[tuple[str, str]]:
@@ -169,13 +185,6 @@ def differing_settings(configs: Sequence[RunConfig | None]) -> list[tuple[str, l
 
 def _card(title: str, body: str) -> str:
     return f'<div class="tph-card"><p><b>{escape(title)}</b></p>{body}</div>'
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> str:
-    if not facts:
-        return '<p class="tph-muted">None.</p>'
-    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in facts)
-    return f'<table class="tph-table">{rows}</table>'
 
 
 def _grid(names: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> str:

@@ -1,4 +1,4 @@
-"""A run's state as HTML: status line, bar, messages, result, samples before and after. Pure functions of the state.
+"""A run's state as HTML: status line, bar, messages, result. Pure functions of the state.
 
 Everything that comes from outside (names, prompts, answers, messages) is escaped.
 """
@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..runs.state import DIED, FAILED, FINISHED, INTERRUPTED, RUNNING, RunState
+from ..runs.state import DIED, DISCARDED, FAILED, FINISHED, INTERRUPTED, RUNNING, RunState
 from . import words
 from .fields import write_number
+from .live_facts import LiveFacts
 from .phases import phase_words
 
-CONNECTING, IDLE = "connecting", "idle"
+CONNECTING, IDLE, PAUSED = "connecting", "idle", "paused"
 _TITLES = {
     CONNECTING: "Connecting",
     IDLE: "No run yet",
     RUNNING: "Running",
+    PAUSED: "Paused",
     FINISHED: "Finished",
     INTERRUPTED: "Interrupted",
+    DISCARDED: "Discarded",
     FAILED: "Failed",
     DIED: "Ended without a word",
 }
 _KEPT_MESSAGES = 8
+PHASE, _WIDE = "Phase", ' class="tph-wide"'
+_LOOK_BACK = 2000  # steps: memory is told once a second
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,9 @@ class RunView:
         folder: the run's folder; None if it has none.
         has_adapter: whether a trained adapter lies there.
         in_webui: the result is applied in the WebUI's Model tab.
-        is_stopping: the user asked it to stop.
+        is_stopping: the user asked it to stop, and to keep what it has learned or (``is_discarding``) not.
+        is_pausing: the user asked it to pause.
+        live: what its controls show.
     """
 
     state: RunState
@@ -45,10 +53,18 @@ class RunView:
     has_adapter: bool = False
     in_webui: bool = False
     is_stopping: bool = False
+    is_discarding: bool = False
+    is_pausing: bool = False
+    live: LiveFacts = LiveFacts()
 
 
-def status_html(view: RunView | None) -> str:
-    """The live part of the page: ``#tph-status`` with data-status, and ``#tph-result`` at the end of a run."""
+def status_html(view: RunView | None, *, is_live: bool = True) -> str:
+    """The live part of the page: ``#tph-status`` with data-status, and ``#tph-result`` at the end of a run.
+
+    Args:
+        view: the run; None if there is none.
+        is_live: it is the one part of the page that changes by itself, so it has the ids and is read out; else it has ``data-part``.
+    """
     if view is None:
         hint = "Choose the data, press Check, then Start training. The progress appears here, also after a reload of the page."
         return _card(IDLE, f'<p class="tph-muted">{hint}</p>')
@@ -56,7 +72,16 @@ def status_html(view: RunView | None) -> str:
     status = state.status or RUNNING
     body = [_head(view, status), _bar(state, status), _facts(state, status), _end_words(view, status), _diagnosis(state)]
     body.append(_messages(state.messages))
-    return _card(status, "".join(body)) + _result(view, status)
+    return _card(PAUSED if _stands_still(view) else status, "".join(body), is_live) + _result(view, status, is_live)
+
+
+def _named(name: str, is_live: bool) -> str:
+    """The attribute by which a part is found; an id comes but once on a page."""
+    return f'id="{name}"' if is_live else f'data-part="{name}"'
+
+
+def _stands_still(view: RunView) -> bool:
+    return view.state.is_live and view.state.is_paused
 
 
 def connecting_html() -> str:
@@ -64,21 +89,42 @@ def connecting_html() -> str:
     return _card(CONNECTING, '<p class="tph-muted">Looking for a run …</p>')
 
 
-def _card(status: str, body: str) -> str:
-    badge = f'<span class="tph-badge tph-is-{status}">{_TITLES[status]}</span>'
-    return f'<div id="tph-status" class="tph-card" data-status="{status}" role="status">{badge}{body}</div>'
+def _card(status: str, body: str, is_live: bool = True) -> str:
+    """The card; ``data-status`` of a run that is paused is running, as it is."""
+    badge = f'<span class="tph-badge tph-is-{status}">{_TITLES.get(status, escape(status))}</span>'
+    is_paused = ' data-paused="true"' if status == PAUSED else ""
+    shown = RUNNING if is_paused else escape(status)
+    role = ' role="status"' if is_live else ""
+    return f'<div {_named("tph-status", is_live)} class="tph-card" data-status="{shown}"{is_paused}{role}>{badge}{body}</div>'
 
 
 def _head(view: RunView, status: str) -> str:
     state = view.state
     name = f'<b class="tph-name">{escape(state.name)}</b>'
     if status == RUNNING:
-        stage = state.detail or state.stage or "starting"
-        if view.is_stopping:
-            stage = "stopping after this step, saving what was learned"
-        return f'{name}<span class="tph-stage">{escape(stage)}</span>'
+        return f'{name}<span class="tph-stage">{escape(_stage(view))}</span>' + _paused_words(view)
     ended = f'<span class="tph-stage">{words.moment(state.updated)}</span>' if state.updated else ""
     return name + ended
+
+
+def _stage(view: RunView) -> str:
+    """What the run does now, in words."""
+    state = view.state
+    if view.is_discarding:
+        return "stopping after this step, discarding what was learned"
+    if view.is_stopping:
+        return "stopping after this step, saving what was learned"
+    if _stands_still(view):
+        return f"Paused at step {words.count(state.last_step.get('step', 0))}"
+    if view.is_pausing and state.steps:
+        return "pausing after this step"
+    return state.detail or state.stage or "starting"
+
+
+def _paused_words(view: RunView) -> str:
+    if not _stands_still(view) or not view.in_webui:
+        return ""
+    return "<p>The chat answers with the half-trained model until you press Resume.</p>"
 
 
 def progress_share(state: RunState) -> float:
@@ -120,13 +166,21 @@ def status_facts(state: RunState, status: str) -> list[tuple[str, str]]:
     if status == RUNNING and step:
         if step.get("tokens_per_second"):
             facts.append(("Tokens/s", words.count(round(step["tokens_per_second"]))))
+        if memory := _memory(state):
+            facts.append(("Memory", words.size(memory)))
         if step.get("time_left") is not None:
             facts.append(("Time left", words.duration(step["time_left"])))
     elif status != RUNNING and state.started and state.updated > state.started:
         facts.append(("Took", words.duration(state.updated - state.started)))
     if phase := phase_words(state):
-        facts.append(("Phase", phase))
+        facts.append((PHASE, phase))
     return [(label, str(value)) for label, value in facts]
+
+
+def _memory(state: RunState) -> float:
+    """Bytes, as they were told last; 0 if nobody told."""
+    told = (step["memory"] for step in islice(reversed(state.steps), _LOOK_BACK) if step.get("memory"))
+    return float(next(told, 0.0))
 
 
 def _of(plan: dict[str, Any], key: str) -> str:
@@ -135,7 +189,10 @@ def _of(plan: dict[str, Any], key: str) -> str:
 
 
 def _facts(state: RunState, status: str) -> str:
-    entries = "".join(f"<div><dt>{label}</dt><dd>{escape(value)}</dd></div>" for label, value in status_facts(state, status))
+    entries = "".join(
+        f"<div{_WIDE if label == PHASE else ''}><dt>{label}</dt><dd>{escape(value)}</dd></div>"
+        for label, value in status_facts(state, status)
+    )
     return f'<dl class="tph-facts">{entries}</dl>' if entries else ""
 
 
@@ -184,7 +241,7 @@ def _level(message: dict[str, Any]) -> str:
     return level if level in ("info", "warning", "error") else "info"
 
 
-def _result(view: RunView, status: str) -> str:
+def _result(view: RunView, status: str, is_live: bool) -> str:
     is_saved = view.has_adapter
     if view.folder is None or status not in (FINISHED, INTERRUPTED, FAILED) or (status == FAILED and not is_saved):
         return ""
@@ -194,22 +251,5 @@ def _result(view: RunView, status: str) -> str:
         path = f"Model tab &gt; LoRA(s) &gt; refresh &gt; choose <b>{name}</b> &gt; Apply LoRAs"
         parts.append(f"<p>To use it: {path}. The loaded model itself is unchanged.</p>")
     parts.append(f'<p class="tph-path"><code>{escape(str(view.folder))}</code></p>')
-    parts.append(samples_html(view.state.samples))
-    return f'<div id="tph-result" class="tph-card {"tph-good" if is_saved else "tph-bad"}">{"".join(parts)}</div>'
-
-
-def samples_html(samples: list[dict[str, Any]]) -> str:
-    """Answers before and after, side by side; nothing if there is no answer after the training."""
-    answers: dict[str, dict[str, str]] = {}
-    for sample in samples:
-        answers.setdefault(str(sample.get("prompt", "")), {})[str(sample.get("when", ""))] = str(sample.get("answer", ""))
-    rows = [(prompt, found.get("before", ""), found["after"]) for prompt, found in answers.items() if "after" in found]
-    if not rows:
-        return ""
-    body = "".join(
-        f'<tr><th scope="row">{escape(prompt)}</th>'
-        f'<td data-label="Before">{escape(before)}</td><td data-label="After">{escape(after)}</td></tr>'
-        for prompt, before, after in rows
-    )
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("Prompt", "Before", "After"))
-    return f'<table class="tph-samples"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    style = "tph-good" if is_saved else "tph-bad"
+    return f'<div {_named("tph-result", is_live)} class="tph-card {style}">{"".join(parts)}</div>'

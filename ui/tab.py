@@ -11,18 +11,20 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from ..runs.store import list_runs
 from .actions import TRAINING, Actions, message_html
 from .compat import event_options, html_block
 from .facts import model_html
-from .fields import NOTHING
-from .form import Form, build_form, with_refresh
+from .form import Form
+from .form_column import build_form_column, run_choices, show_first, wire_form
 from .host import Host
+from .monitor import Monitor, build_monitor
+from .notices import notices_html
 from .preview import NO_PREVIEW, PAGE
 from .report import NO_REPORT
 from .runs_page import build_runs
-from .status import connecting_html
-from .watch import live_html
+from .session import PageSession
+from .suggest import build_suggestions
+from .watch import live_news
 
 
 def build_tab(host: Host) -> None:
@@ -32,95 +34,80 @@ def build_tab(host: Host) -> None:
         host: the place where the tab lives.
     """
     import gradio as gr
+    from gradio.context import Context
 
+    html_block(notices_html(host), elem_id="tph-notices-box", elem_classes=["tph-tab"])
     with gr.Tabs(elem_id="tph-pages") as pages:
         with gr.Tab("Training", id=TRAINING, elem_id="tph-training-page"), gr.Column(elem_classes=["tph-tab"]):
             model = html_block(model_html(host.model_facts()), elem_id="tph-model-box")
             html_block('<a href="#tph-run">To the buttons and the progress ↓</a>', elem_id="tph-jump")
             with gr.Row(elem_classes=["tph-columns"]):
                 with gr.Column(scale=3, min_width=320, elem_classes=["tph-form"]):
-                    copy_from = _build_copy_from(host)
-                    form = build_form(host)
+                    column = build_form_column(host)
+                    copy_from, form = column.copy_from, column.form
                 with gr.Column(scale=2, min_width=320, elem_id="tph-run", elem_classes=["tph-run"]):
                     with gr.Row(elem_classes=["tph-buttons"]):
                         check = gr.Button("Check", elem_id="tph-check-button", min_width=120)
                         preview = gr.Button("Preview", elem_id="tph-preview-button", min_width=120)
                         start = gr.Button("Start training", variant="primary", elem_id="tph-start-button", min_width=120)
-                    with gr.Row(elem_classes=["tph-buttons", "tph-live-buttons"]):
-                        save = gr.Button("Save checkpoint now", elem_id="tph-save-button", min_width=120)
-                        phase = gr.Button("Next phase now", elem_id="tph-phase-button", min_width=120)
-                        interrupt = gr.Button("Interrupt", variant="stop", elem_id="tph-interrupt-button", min_width=120)
                     box = html_block(message_html(), elem_id="tph-problems-box")
                     report = html_block(NO_REPORT, elem_id="tph-check-box")
+                    suggestions = build_suggestions()
                     samples = html_block(NO_PREVIEW, elem_id="tph-preview-box")
                     with gr.Row(elem_classes=["tph-buttons"], visible=False) as turning:
                         back = gr.Button("Previous samples", elem_id="tph-preview-back-button", min_width=120)
                         on = gr.Button("Next samples", elem_id="tph-preview-next-button", min_width=120)
-                    live = html_block(connecting_html(), elem_id="tph-live")
-                    curve = html_block('<div id="tph-curve"></div>', elem_id="tph-curve-box")
+                    monitor = build_monitor(host)
         with gr.Tab("Runs", id="runs", elem_id="tph-runs-page") as runs_tab:
             runs = build_runs(host)
     actions = Actions(host, form)
-    check.click(actions.check, form.components, [box, report, model, form.advanced], **event_options())
-    start.click(actions.start, form.components, [box, report, model, form.advanced], **event_options())
+    found = [box, report, model, form.advanced, *suggestions.outputs]
+    show_first(check.click(actions.check, form.components, found, **event_options()))
+    show_first(start.click(actions.start, form.components, found, **event_options()))
     place = gr.State(0)
     for button, move in ((preview, 0), (back, -PAGE), (on, PAGE)):
         shown = [box, samples, turning, place, form.advanced]
-        button.click(partial(actions.preview, move), [place, *form.components], shown, **event_options())
-    interrupt.click(actions.interrupt, None, box, **event_options())
-    save.click(actions.save_now, None, box, **event_options())
-    phase.click(actions.next_phase, None, box, **event_options())
-    copy_from.input(actions.copy_from, copy_from, [box, *form.components], **event_options())
-    runs_tab.select(runs.refresh, None, runs.shown, **event_options())
-    for button, resume in ((runs.use, False), (runs.resume, True)):
+        show_first(button.click(partial(actions.preview, move), [place, *form.components], shown, **event_options()))
+    checkpoints = monitor.checkpoints
+    fields = [box, *form.components]
+    checkpoints.resume.click(actions.resume_from, [monitor.session, checkpoints.chosen], fields, **event_options())
+    runs_tab.select(runs.refresh, [runs.order, runs.session], runs.shown, **event_options())
+    for if_exists, button in runs.to_form.items():
         outputs = [box, pages, *form.components]
-        button.click(partial(actions.use_run, resume), runs.chosen, outputs, **event_options())
-    _watch(host, form, model, copy_from, live, curve, [check, start, interrupt, save, phase])
-
-
-def _build_copy_from(host: Host) -> Any:
-    common = {
-        "label": "Copy parameters from",
-        "info": "A former run, or the path of a training_parameters.json or YAML file. All fields below take its values.",
-        "value": NOTHING,
-        "elem_id": "tph-copy_from",
-        "elem_classes": ["tph-field"],
-    }
-    return with_refresh(common, lambda: run_choices(host))
-
-
-def _watch(host: Host, form: Form, model: Any, copy_from: Any, live: Any, curve: Any, buttons: list[Any]) -> None:
-    """Events of the page's opening: look again what there is, then follow the run for as long as the page is open."""
-    import gradio as gr
-    from gradio.context import Context
-
-    def look_again() -> list[Any]:
-        return [model_html(host.model_facts()), gr.update(choices=run_choices(host)), *form.fresh_choices()]
-
-    async def watch() -> AsyncIterator[tuple[Any, ...]]:
-        shown = ""
-        async for status, charts in live_html(host):
-            # the WebUI may have loaded or unloaded a model, and a run takes it and gives it back
-            facts = model_html(await asyncio.to_thread(host.model_facts))
-            targets = (await asyncio.to_thread(form.fresh_choices))[-1] if facts != shown else None
-            news = (status, charts, facts if facts != shown else None, targets)
-            shown = facts
-            yield tuple(gr.update() if update is None else update for update in news)
-
+        button.click(partial(actions.use_run, if_exists), runs.chosen, outputs, **event_options())
+    if runs.queue:
+        runs.queue.wire(form)
     page = Context.root_block
     assert page is not None, "build_tab() is called inside a Blocks context"
-    page.load(look_again, None, [model, copy_from, *form.choice_components], **event_options())
+    wire_form(column, actions, box, suggestions, page)
+    _watch(page, host, form, model, copy_from, monitor, [check, start])
+
+
+def _watch(page: Any, host: Host, form: Form, model: Any, copy_from: Any, monitor: Monitor, buttons: list[Any]) -> None:
+    """The page's stream: looks again what there is when the page is opened, then follows the run for as long as the page is open."""
+    import gradio as gr
+
+    def look_again() -> dict[Any, Any]:
+        fresh = dict(zip(form.choice_components, form.fresh_choices(), strict=True))
+        return {copy_from: gr.update(choices=run_choices(host)), **fresh}
+
+    async def watch(session: PageSession) -> AsyncIterator[dict[Any, Any]]:
+        facts, controls = "", None
+        async for changed in live_news(host, session):
+            updates = monitor.updates(changed, controls)
+            controls = changed.get("live", controls)
+            # the WebUI may have loaded or unloaded a model, and a run takes it and gives it back
+            if (found := model_html(await asyncio.to_thread(host.model_facts))) != facts:
+                updates |= {model: found, form.choice_components[-1]: (await asyncio.to_thread(form.fresh_choices))[-1]}
+                updates |= {} if facts else await asyncio.to_thread(look_again)
+                facts = found
+            yield updates or {monitor.live: gr.update()}
+
     # the WebUI has a button that ends all streams of its page (docs/WEBUI_COMPATIBILITY.md): ours start this one again
     gr.on(
-        [page.load, *(button.click for button in buttons)],
+        [page.load, *(button.click for button in (*buttons, *monitor.buttons))],
         watch,
-        None,
-        [live, curve, model, form.choice_components[-1]],
+        monitor.session,
+        [*monitor.outputs, model, copy_from, *form.choice_components],
         **event_options(),
     )
-
-
-def run_choices(host: Host) -> list[tuple[str, str]]:
-    """(name, file of parameters) of the former runs, newest first."""
-    runs = [folder for folder in list_runs(host.adapters_dir()) if folder.parameters.is_file()]
-    return [(NOTHING, NOTHING), *((folder.name, str(folder.parameters)) for folder in runs)]

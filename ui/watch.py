@@ -1,4 +1,4 @@
-"""Follows the run that the page shows: the one of this process if there is one, else the newest in the adapters' folder.
+"""Follows the run that the page shows, for as long as the page is open.
 
 Guarantee: what is shown comes from the run's folder, so a page that is opened or reloaded later, a second page, and a page of another
 process show the same. Price: two looks at the disk a second for each open page.
@@ -10,72 +10,84 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
+from contextlib import nullcontext
+from typing import Any
 
 from ..runs import registry
 from ..runs.control import read_control
 from ..runs.registry import RunHandle
-from ..runs.state import DIED, FAILED, RUNNING, RunReader, RunState
-from ..runs.store import RunFolder, list_runs
+from ..runs.state import DIED, FAILED, RUNNING, RunState
+from ..runs.store import RunFolder, read_json
+from .feed import RunFeed, feed_of
 from .host import Host
-from .phase_table import phase_table_html
-from .plots import run_charts
-from .status import RunView, status_html
+from .live_facts import LiveFacts, live_facts
+from .render import PageRenderer
+from .session import PageSession
+from .shown import newest_run, shown_handle
+from .status import RunView
 
 POLL_SECONDS = 0.5
-CHART_SECONDS = 2.0  # charts of a live run are drawn at most so often
 HEARTBEAT_SECONDS = 5.0  # gradio notices only at a yield that the page is gone
 
 
-def newest_run(adapters_dir: Path) -> RunFolder | None:
-    """The run with the newest diary; None if there is none."""
-    found = [(folder.events.stat().st_mtime, folder) for folder in list_runs(adapters_dir) if folder.events.is_file()]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
-
-
-def shown_handle() -> RunHandle | None:
-    """This process's job, if it is starting or got as far as a folder; a start that was refused is none."""
-    handle = registry.latest()
-    return handle if handle is not None and (handle.folder is not None or registry.is_busy()) else None
-
-
-def shown_run(host: Host) -> RunFolder | None:
-    """The folder of the run that the page shows, and that its buttons act on; None if there is none yet."""
-    handle = shown_handle()
-    return handle.folder if handle is not None else newest_run(host.adapters_dir())
-
-
 class RunFollower:
-    """Reads the shown run again and again; one for each open page."""
+    """Reads the shown run again and again; one for each open page.
+
+    Attributes:
+        feed: of the run that was read last; None if it has no diary.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._reader: RunReader | None = None
-        self._key: tuple[Path, int] | None = None
+        self.feed: RunFeed | None = None
         self._newest: RunFolder | None = None
         self._next_look = 0.0
+        self._parameters: tuple[Any, Any] = (None, None)
 
     def read(self) -> RunView | None:
         """The shown run now; None if there is none."""
         handle = shown_handle()
         folder = handle.folder if handle is not None else self._newest_folder()
-        if folder is None or not folder.events.is_file():
+        try:
+            self.feed = feed_of(folder) if folder is not None else None
+        except OSError:
+            self.feed = None
+        if folder is None or self.feed is None:
             return self._without_diary(handle, folder)
+        with self.feed.lock:
+            return self._with_diary(handle, folder, self.feed)
+
+    def _with_diary(self, handle: RunHandle | None, folder: RunFolder, feed: RunFeed) -> RunView:
         was_busy = registry.is_busy()
-        state = self._read_diary(folder)
+        state = feed.read()
         if state.status == RUNNING and state.pid == os.getpid() and not was_busy and not registry.is_busy():
             # the process lives but its job is gone without a last word
             state.status = DIED
         if state.status == DIED and handle is not None and handle.error:
             state.status, state.end = FAILED, {"message": handle.error}
-        is_live = state.status == RUNNING
+        if state.status != RUNNING:
+            has_adapter = bool(state.end.get("adapter", True)) and folder.has_adapter
+            return RunView(state, folder.path, has_adapter=has_adapter, in_webui=self._host.in_webui)
+        control = read_control(folder.control)
         return RunView(
             state,
             folder.path,
-            has_adapter=not is_live and bool(state.end.get("adapter", True)) and folder.has_adapter,
             in_webui=self._host.in_webui,
-            is_stopping=is_live and read_control(folder.control).stop,
+            is_stopping=control.stop,
+            is_discarding=control.discard,
+            is_pausing=control.pause,
+            live=live_facts(state, control, self._read_parameters(folder)),
         )
+
+    def _read_parameters(self, folder: RunFolder) -> Any:
+        """The run's configuration, as its file has it; read anew when the file has changed."""
+        try:
+            stamp = (folder.path, folder.parameters.stat().st_mtime_ns)
+        except OSError:
+            return None
+        if stamp != self._parameters[0]:
+            self._parameters = (stamp, read_json(folder.parameters))
+        return self._parameters[1]
 
     def _newest_folder(self) -> RunFolder | None:
         now = time.monotonic()
@@ -88,63 +100,31 @@ class RunFollower:
             return None
         name = folder.name if folder else handle.name
         if registry.is_busy():
-            return RunView(RunState(name=name, status=RUNNING, stage="starting"))
+            return RunView(RunState(name=name, status=RUNNING, stage="starting"), live=LiveFacts(is_live=True))
         message = handle.error or "It ended before it began; the log of the program may say why."
         return RunView(RunState(name=name, status=FAILED, end={"message": message}), folder.path if folder else None)
 
-    def _read_diary(self, folder: RunFolder) -> RunState:
-        # 'replace' moves the old folder away and begins a new diary in its place: another file under the same name
-        key = (folder.path, folder.events.stat().st_ino)
-        if self._reader is None or key != self._key:
-            self._reader, self._key = RunReader(folder), key
-        return self._reader.read()
 
+async def live_news(host: Host, session: PageSession) -> AsyncIterator[dict[str, Any]]:
+    """What has changed of the page (see :meth:`PageRenderer.render`), and {} now and then so that a closed page is noticed.
 
-class PageRenderer:
-    """Turns views into the page's HTML and says what has changed since the last time."""
-
-    def __init__(self) -> None:
-        self._status = self._charts = ""
-        self._drawn_at, self._drawn_for = 0.0, (-1, -1, "")
-
-    def render(self, view: RunView | None, now: float) -> tuple[str | None, str | None]:
-        """(status, charts) as HTML; None for what is as it was.
-
-        Args:
-            view: the run.
-            now: seconds on any clock that only goes forward.
-        """
-        status = status_html(view)
-        charts = self._draw(view, now)
-        changed = (status if status != self._status else None, charts if charts != self._charts else None)
-        self._status, self._charts = status, charts
-        return changed
-
-    def _draw(self, view: RunView | None, now: float) -> str:
-        if view is None:
-            return '<div id="tph-curve"></div>'
-        state = view.state
-        drawn_for = (
-            len(state.steps),
-            len(state.evaluations) + len(state.understanding),
-            f"{view.folder} {state.status} {state.started}",
-        )
-        if drawn_for == self._drawn_for:
-            return self._charts
-        is_due = drawn_for[2] != self._drawn_for[2] or now - self._drawn_at >= CHART_SECONDS
-        if not is_due:
-            return self._charts
-        self._drawn_at, self._drawn_for = now, drawn_for
-        return run_charts(state) + phase_table_html(state)
-
-
-async def live_html(host: Host) -> AsyncIterator[tuple[str | None, str | None]]:
-    """(status, charts) whenever one of them has changed, and (None, None) now and then so that a closed page is noticed."""
-    follower, renderer = RunFollower(host), PageRenderer()
+    Args:
+        host: the place where the page lives.
+        session: of the page; it learns which run is shown.
+    """
+    follower, renderer = RunFollower(host), PageRenderer(session)
     last_word = -HEARTBEAT_SECONDS
+
+    def look() -> dict[str, Any]:
+        view = follower.read()
+        session.feed = follower.feed
+        session.folder, session.started = (view.folder, view.state.started) if view else (None, 0.0)
+        with follower.feed.lock if follower.feed else nullcontext():
+            return renderer.render(view, time.monotonic())
+
     while True:
-        changed = await asyncio.to_thread(lambda: renderer.render(follower.read(), time.monotonic()))
-        if changed != (None, None) or time.monotonic() - last_word >= HEARTBEAT_SECONDS:
+        changed = await asyncio.to_thread(look)
+        if changed or time.monotonic() - last_word >= HEARTBEAT_SECONDS:
             last_word = time.monotonic()
             yield changed
         await asyncio.sleep(POLL_SECONDS)

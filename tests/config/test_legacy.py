@@ -53,7 +53,7 @@ OTHER_TRAINING_PRO: dict[str, tuple[Any, dict[str, Any]]] = {
     **{
         "eval_datasetJSONL": ("lines", {}),
         "eval_stepsJSONL": (50, {"eval_datasetJSONL": "lines"}),
-        "hybrid_training": (True, {}),
+        "hybrid_training": (True, {"dataset": "chat", "raw_text_file": "book"}),
     },
     **{"hybrid_data_ratio": (50, {"hybrid_training": True}), "hybrid_text_ratio": (50, {"hybrid_training": True})},
     **{
@@ -120,11 +120,40 @@ def test_a_file_of_training_pro(folder: Path) -> None:
         **{"data.overlap": 0.5, "training.warmup_steps": 100, "training.schedule": "FP_half_time_annealing"},
         **{"checkpoints.save_every_steps": 500},
     }
-    assert config.problems() == []
+    assert (config.problems(), config.notes) == ([], [])
+
+
+def test_hybrid_training_takes_its_percentages(folder: Path) -> None:
+    both = {"datasetJSONL": "lines", "raw_text_file": "book", "hybrid_training": True}
+    found = settings(read(folder, TRAINING_PRO, **both, hybrid_data_ratio=25, hybrid_text_ratio=100))
+    assert found["data.dataset_share"] == 0.25
+    assert "data.text_share" not in found
+    config = read(folder, TRAINING_PRO, **both, hybrid_text_ratio=0)
+    assert (config.data.text_file, config.data.text_share) == ("", 1.0)
+    assert config.notes == ["hybrid_text_ratio = 0: that file is not used."]
+
+
+def test_old_steps_are_batches(folder: Path) -> None:
+    config = read(folder, TRAINING_PRO, grad_accumulation=8, save_steps=500, eval_dataset="chat", eval_steps=64)
+    assert (config.training.warmup_steps, config.checkpoints.save_every_steps) == (13, 63)  # rounded up, as the old trainers did
+    assert config.checkpoints.eval_every_steps == 8
     assert config.notes == [
-        f"{name} = {value} has no counterpart here and is ignored."
-        for name, value in (("hybrid_training", True), ("hybrid_data_ratio", 100), ("hybrid_text_ratio", 100))
+        "The old trainer counted batches where optimizer steps are counted here, 8 batches each: "
+        "warmup_steps 100 = 13, save_steps 500 = 63, eval_steps 64 = 8."
     ]
+
+
+def test_texts_of_older_webuis(folder: Path) -> None:
+    old = {name: value for name, value in WEBUI.items() if name not in ("stride_length", "excess_length", "text_dataset")}
+    config = read(folder, old, raw_text_file="book", overlap_len=128, newline_favor_len=128)
+    assert (config.data.overlap, config.data.text_file) == (0.25, str(folder.parents[1] / "training/datasets/book.txt"))
+    assert "newline_favor_len = 128 has no counterpart here and is ignored." in config.notes
+
+
+def test_saves_by_loss(folder: Path) -> None:
+    saves = read(folder, TRAINING_PRO, save_steps_under_loss=1.8).checkpoints
+    assert (saves.save_on_loss_fall, saves.save_loss_start) == (10, 1.8)
+    assert read(folder, TRAINING_PRO, save_steps_under_loss=0.0).checkpoints.save_on_loss_fall == 0
 
 
 def test_a_file_of_the_webuis_tab(folder: Path) -> None:
@@ -133,15 +162,16 @@ def test_a_file_of_the_webuis_tab(folder: Path) -> None:
     assert settings(config) == {
         **{"adapter.name": "veltmor", "adapter.rank": 8, "adapter.alpha": 16, "adapter.dropout": 0},
         **{"batching.gradient_accumulation": 8, "data.dataset": str(sets / "chat.json"), "training.schedule": "cosine"},
-        **{"data.eval_dataset": str(sets / "chat.json"), "checkpoints.eval_every_steps": 25, "training.warmup_steps": 100},
+        **{"data.eval_dataset": str(sets / "chat.json"), "checkpoints.eval_every_steps": 4, "training.warmup_steps": 13},
         **{"training.gradient_checkpointing": True},
     }
-    assert (config.problems(), config.notes) == ([], [])
+    assert config.problems() == []
+    assert [note[:42] for note in config.notes] == ["The old trainer counted batches where opti"]
 
 
 def test_an_untouched_form_has_nothing_to_say(folder: Path) -> None:
     assert read(folder, TRAINING_PRO).notes == []
-    assert read(folder, WEBUI).notes == []
+    assert [note[:18] for note in read(folder, WEBUI).notes] == ["The old trainer co"]  # its 100 warm-up steps are 13 of ours
 
 
 @pytest.mark.parametrize(
@@ -177,6 +207,14 @@ def test_parameters_nobody_knows_are_named(folder: Path) -> None:
         ({"batch_size": 2, "grad_accumulation": 0}, "batching.gradient_accumulation", 1),
         ({"batch_size": 128, "grad_accumulation": 3}, "batching.gradient_accumulation", 3),
         ({"epochs": 3.0, "lora_rank": 8.0}, "adapter.rank", 8),
+        ({"neft_noise_alpha": 5}, "training.neftune_alpha", 5),
+        ({"group_by_length": True}, "batching.mode", "length"),
+        ({"sliding_window": True}, "data.dementor", True),
+        ({"sliding_window": True, "precize_slicing_overlap": True}, "data.overlap", 0.0),
+        ({"stop_at_epoch": 2}, "checkpoints.stop_at_epoch", 2),
+        ({"report_to": "tensorboard"}, "run.log_to", "tensorboard"),
+        ({"optimizer": "adamw_8bit"}, "training.optimizer", "adamw_bnb_8bit"),
+        ({"optimizer": "adamw_apex_fused"}, "training.optimizer", "adamw_torch_fused"),
     ],
 )
 def test_translations(folder: Path, changes: dict, field: str, value: Any) -> None:
@@ -217,9 +255,10 @@ def test_a_folder_that_is_called_like_a_data_set_is_none(folder: Path, monkeypat
 
 def test_more_than_one_data_set(folder: Path) -> None:
     config = read(folder, TRAINING_PRO, dataset="chat", datasetJSONL="lines", raw_text_file="book")
+    assert (config.data.dataset, bool(config.data.text_file)) == ("", True)
     assert config.notes == [
         "dataset = 'chat' is not used, since datasetJSONL is set too.",
-        "A text file and a data set are named: the old trainer took the text alone, here both are trained.",
+        "A text file and a data set are named: the old trainer took the text alone, so the data set is left out.",
     ]
 
 
@@ -229,8 +268,8 @@ def test_formats(folder: Path) -> None:
     assert config.data.format_file == str(folder.parents[1] / "training/formats/alpaca-format.json")
     config = read(folder, WEBUI, format="ChatML")
     assert (config.data.format, config.data.format_file) == ("auto", "")
-    assert config.notes == ["format = 'ChatML': the rows are recognised by their keys; choose a Format file if they are not."]
-    assert read(folder, WEBUI, format="Chat Template").notes == []
+    assert config.notes[1:] == ["format = 'ChatML': the rows are recognised by their keys; choose a Format file if they are not."]
+    assert not any("format" in note for note in read(folder, WEBUI, format="Chat Template").notes)
 
 
 def test_overlap_of_text_documents(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from datasets import Dataset
 from training_pro.data.chat import IGNORE, tokenize_conversation
-from training_pro.data.preview import Piece, pieces, preview
+from training_pro.data.preview import HARD_CUT, Piece, PreviewSample, pieces, preview, with_borders
 
 MIXED = "Oda paints 世界 and 👩‍👩‍👧 blue.\n\nSeven bells \ufffd ring."
 
@@ -89,3 +89,14 @@ def test_packs_are_shown_whole() -> None:
 def test_nothing_prepared_shows_nothing() -> None:
     empty = Data(Dataset.from_dict({"input_ids": [], "labels": [], "num_trained": []}), np.zeros(0, dtype=int))
     assert preview(empty, tiny.tokenizer(), capacity=4).samples == []
+
+
+def test_what_lies_between_two_samples() -> None:
+    def sample(group: int = 0, section: int = 0, pack: int | None = None) -> PreviewSample:
+        return PreviewSample(0, 1, 1, [], group=group, section=section, pack=pack)
+
+    in_text = with_borders([sample(), sample(), sample(section=1), sample(group=1, section=1)])
+    assert [made.border for made in in_text] == ["", "", HARD_CUT, "next conversation or text"]
+    packed = with_borders([sample(0, pack=0), sample(1, pack=0), sample(2, pack=1)])
+    assert [made.border for made in packed] == ["", "", "pack 2"]
+    assert with_borders([]) == []

@@ -185,7 +185,7 @@ def test_pefts_form_is_replaced_unless_something_was_filled_in(folder: RunFolder
 
 
 def test_a_card_never_stops_a_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training_pro.export.card.card_text", lambda folder, kind: 1 / 0)
+    monkeypatch.setattr("training_pro.export.card.card_text", lambda folder, kind, state: 1 / 0)
     assert write_card(folder) == "The model card could not be written: division by zero"
     assert sorted(path.name for path in folder.path.glob("*README*")) == []
 

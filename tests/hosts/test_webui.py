@@ -280,7 +280,7 @@ def test_nothing_changes_the_model_while_it_trains(host: Any, tmp_path: Path) ->
     handle = start_long_run(tmp_path)
     with pytest.raises(gradio.Error, match="cannot be changed now"):
         host.LoRA.add_lora_to_model(["style"])
-    with pytest.raises(gradio.Error, match="press Interrupt in the Training PRO Hybrid tab"):
+    with pytest.raises(gradio.Error, match="stop it in the Training PRO Hybrid tab"):
         host.training.clean_path(None, "another-training")
     steps = len(read_state(handle.folder).steps)
     wait(lambda: len(read_state(handle.folder).steps) > steps + 2)

@@ -87,3 +87,46 @@ def test_css_and_js(host: Any) -> None:
     assert ".tph-tab" in css
     assert ".header_bar button" in css
     assert host.extensions.apply_extensions("js") == ""
+
+
+# --- what the tab may do, and who else may ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), ""),
+        (("--listen",), "open to other machines (--listen) and asks for no login"),
+        (("--listen", "--share"), "(--listen and --share)"),
+        (("--listen", "--multi-user"), ""),  # there strangers can change nothing
+    ],
+)
+def test_what_strangers_could_do(start_webui: Callable[..., Any], flags: tuple[str, ...], words: str) -> None:
+    host = start_webui(*flags, model="")
+    said = webui.make_host().exposure()
+    assert words in said
+    assert bool(said) is bool(words)
+    for name in ("gradio_auth", "gradio_auth_path"):
+        setattr(host.shared.args, name, "me:secret")
+        assert webui.make_host().exposure() == ""
+        delattr(host.shared.args, name)
+
+
+def test_multi_user_mode_is_read_only(start_webui: Callable[..., Any]) -> None:
+    start_webui("--multi-user", model="")
+    assert "multi-user mode (--multi-user), in which training is off" in webui.make_host().read_only()
+
+
+def test_the_loaded_model_has_a_name(start_webui: Callable[..., Any]) -> None:
+    from training_pro.config import RunConfig
+
+    host = start_webui()
+    tab = webui.make_host()
+    assert tab.read_only() == ""
+    assert tab.model_name(RunConfig()) == "tiny"
+    config = tab.complete(RunConfig.from_dict({"model": {"path": "/x"}, "adapter": {"rank": 0}}))
+    assert config.run.adapters_dir == str(webui.adapters_dir())
+    assert config.model.path == ""
+    assert any(problem.field == "adapter.rank" for problem in config.problems())  # what the form said wrong is kept
+    host.shared.model = None
+    assert tab.model_name(RunConfig()) == ""

@@ -85,7 +85,7 @@ def test_a_name_that_exists_is_a_problem_at_once(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_a_problem_at_once(tmp_path: Path) -> None:
     (tmp_path / "loras").mkdir()
     (tmp_path / "loras/trial").write_text("a file")
-    with pytest.raises(OSError, match="trial"):
+    with pytest.raises(ValueError, match="trial is a file"):
         start_run(trials.settings(tmp_path), loaded)
     assert not registry.is_busy()
 

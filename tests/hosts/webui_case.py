@@ -13,6 +13,7 @@ from training_pro.config import RunConfig
 from training_pro.hosts import webui
 from training_pro.runs import registry
 from training_pro.runs.control import change_control
+from training_pro.runs.queue_runner import stop_runner
 from training_pro.runs.registry import RunHandle
 from training_pro.runs.state import RunState, read_state
 from webui_double import loader
@@ -56,6 +57,7 @@ def start_webui(tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
         return host
 
     yield start
+    stop_runner()  # the thread that every page begins
     handle = registry.latest()
     if handle and handle.is_alive and handle.folder:
         change_control(handle.folder.control, stop=True)

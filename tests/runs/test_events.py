@@ -5,6 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from training_pro.runs.events import EventWriter, read_events
 
 
@@ -99,3 +101,34 @@ def test_several_threads_write_whole_lines(path: Path) -> None:
     texts = [event["text"] for event in read_events(path)[0]]
     assert len(texts) == 200
     assert {text: texts.count(text) for text in texts} == {str(n) * 300: 50 for n in range(4)}
+
+
+LINES = st.sampled_from(
+    [
+        b'{"event": "a", "n": 1}',
+        b'{"event": "b", "t": "x\\ny"}',
+        b"",
+        b"{",
+        b"3",
+        b'{"n": 2}',
+        b'{"event": 1},{"event": 2}',
+        b"\xff",
+        b"[]",
+        b"null",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=8))
+def test_read_at_once_equals_line_by_line(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+    path = tmp_path_factory.mktemp("diary") / "events.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    expected = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            expected.append(event)
+    assert read_events(path)[0] == expected

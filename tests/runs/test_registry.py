@@ -20,7 +20,7 @@ def test_one_at_a_time() -> None:
     handle = claim("veltmor")
     assert (handle.name, handle.folder, handle.error, is_busy()) == ("veltmor", None, "", True)
     with pytest.raises(
-        RunBusyError, match="The run 'veltmor' is going on. Wait for its end or press Interrupt; two cannot share"
+        RunBusyError, match="The run 'veltmor' is going on. Wait for its end or press Stop and keep; two cannot share"
     ):
         claim("other")
     assert latest() is handle

@@ -242,3 +242,34 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     assert [folder.name for folder in list_runs(tmp_path)] == ["new", "old"]
     assert list_runs(tmp_path / "nowhere") == []
+
+
+# --- several programs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("if_exists", ["stop", "resume", "continue", "replace"])
+def test_a_folder_in_which_another_program_trains(tmp_path: Path, if_exists: str) -> None:
+    import psutil
+    from training_pro.runs.events import EventWriter
+
+    folder = make(tmp_path / "a")
+    diary = EventWriter(folder.events)
+    diary("run_started", name="a", pid=os.getppid(), process_started=psutil.Process(os.getppid()).create_time())
+    with pytest.raises(ValueError, match=rf"Name: 'a' is being trained by another program now .process {os.getppid()}."):
+        open_run_folder(tmp_path, "a", if_exists)
+    assert open_run_folder(tmp_path, "a", "new name").name == "a-2"
+    diary("run_ended", status="failed")
+    diary.close()
+    assert open_run_folder(tmp_path, "a", "stop").name == "a"  # an attempt that left nothing but its diary
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(ValueError, match="is a file, or another program made it just now"):
+        open_run_folder(tmp_path, "a", "stop")
+
+
+def test_detailed_logs_are_no_result(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", "logs/")
+    assert not folder.has_result
+    assert make(tmp_path / "a", "adapter_config.json").has_result

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from training_pro.runs.events import EventWriter
 from training_pro.runs.state import DIED, RUNNING, read_state
 from training_pro.runs.store import RunFolder, write_json
-from training_pro.runs.summary import RunList, data_words, summarize
+from training_pro.runs.summary import RunList, data_words, other_process, summarize
 
 
 def write(folder: Path, events: list[tuple[str, dict[str, Any]]]) -> RunFolder:
@@ -134,3 +134,15 @@ def test_a_long_diary_is_searched_from_its_end(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("training_pro.runs.summary.json.loads", lambda data: parsed.append(data) or original(data))
     assert (summarize(run).step, summarize(run).num_steps) == (1, 3000)
     assert len(parsed) < 20
+
+
+def test_who_else_trains_there(tmp_path: Path) -> None:
+    assert other_process(RunFolder(tmp_path / "none")) == 0
+    run = write(tmp_path / "a", [start(), step(1)])
+    assert other_process(run) == os.getppid()
+    write(run.path, [("run_ended", {"status": "finished"})])
+    assert other_process(run) == 0
+    gone = ("run_started", {"name": "a", "pid": 2**22 - 3, "process_started": 1.0})
+    assert other_process(write(tmp_path / "b", [gone])) == 0
+    own = ("run_started", {"name": "a", "pid": os.getpid(), "process_started": 0.0})
+    assert other_process(write(tmp_path / "c", [own])) == 0

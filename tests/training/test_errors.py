@@ -318,7 +318,7 @@ def test_a_summary_that_cannot_be_made_changes_nothing(tmp_path: Path, monkeypat
 def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loras").mkdir()
     (tmp_path / "loras/trial").write_text("a file")
-    with pytest.raises(OSError, match="trial"):
+    with pytest.raises(ValueError, match="trial is a file"):
         trials.run(trials.settings(tmp_path))
     with pytest.raises(ConfigError, match="Adapter folder .*is a file"):
         trials.run(trials.settings(tmp_path, run={"adapters_dir": str(tmp_path / "loras/trial/deeper")}))

@@ -80,7 +80,7 @@ def test_the_diary_is_complete(tmp_path: Path) -> None:
     assert [entry["step"] for entry in state.steps] == list(range(1, 11))
     assert [entry["epoch"] for entry in state.steps] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5]
     assert [entry["step"] for entry in state.evaluations] == [0, 4, 8, 10]
-    assert [(entry["step"], entry["cause"]) for entry in state.checkpoints] == [(4, "epoch"), (8, "epoch"), (10, "epoch")]
+    assert [(entry["step"], entry["cause"]) for entry in state.checkpoints] == [(4, "epoch"), (8, "epoch"), (10, "end")]
     assert [(entry["when"], entry["prompt"]) for entry in state.samples] == [
         (when, prompt) for when in ("before", "after") for prompt in samples["prompts"]
     ]
@@ -115,16 +115,16 @@ def test_the_answers_before_and_after_are_the_models(tmp_path: Path) -> None:
 
 
 def test_failing_answers_afterwards_do_not_spoil_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training_pro.training import job
+    from training_pro.training import samples
 
-    answer = job.answer_prompts
+    answer = samples.answer_prompts
 
     def answer_prompts(model: Any, *args: Any) -> Any:
         if hasattr(model, "peft_config"):
             raise RuntimeError("CUDA out of memory")
         return answer(model, *args)
 
-    monkeypatch.setattr(job, "answer_prompts", answer_prompts)
+    monkeypatch.setattr(samples, "answer_prompts", answer_prompts)
     outcome, events = trials.run(
         trials.settings(tmp_path, samples={"prompts": ["where"], "max_new_tokens": 2}, training={"epochs": 1})
     )
@@ -204,7 +204,7 @@ def test_saves_by_steps_and_keeps_the_last(tmp_path: Path) -> None:
     checkpoints = {"save_every_steps": 3, "save_every_epoch": False, "keep_last": 2}
     outcome, events = trials.run(trials.settings(tmp_path, checkpoints=checkpoints))
     assert [(entry["step"], entry["cause"]) for entry in events.all("checkpoint")] == [
-        *((3, "steps"), (6, "steps"), (9, "steps"), (12, "steps"), (13, "epoch")),
+        *((3, "steps"), (6, "steps"), (9, "steps"), (12, "steps"), (13, "end")),
     ]
     assert [checkpoint.step for checkpoint in find_checkpoints(outcome.folder)] == [12, 13]
 
@@ -213,9 +213,10 @@ def test_save_now_stays_when_others_are_deleted(tmp_path: Path) -> None:
     events = trials.Events()
     events.on(2, lambda: change_control(tmp_path / "loras/trial/control.json", save_requests=1))
     outcome, _ = trials.run(trials.settings(tmp_path, checkpoints={"keep_last": 1}), events=events)
-    assert events.all("checkpoint")[0] == {"step": 2, "epoch": 0.4, "folder": "checkpoint-2", "cause": "user"}
+    saved = events.all("checkpoint")[0]
+    assert (saved["step"], saved["epoch"], saved["folder"], saved["cause"]) == (2, 0.4, "checkpoint-2-user", "user")
     assert [checkpoint.step for checkpoint in find_checkpoints(outcome.folder)] == [2, 13]
-    assert {"name": "save_requests", "value": 1} in events.all("control")
+    assert {"name": "save_requests", "value": 1, "step": 2} in events.all("control")
 
 
 def test_stop_at_loss(tmp_path: Path) -> None:

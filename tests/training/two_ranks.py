@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,25 @@ def full_disk(rank: int) -> dict[str, Any]:
         PlannedTrainer._save_rng_state = save  # type: ignore[method-assign]
 
 
+def steered(name: str, changes: dict[int, dict[str, Any]], **config: Any) -> dict[str, Any]:
+    """A run whose controls change right after steps; a pause ends by itself after a while. Only the main process sees the diary."""
+    from training_pro.runs.control import change_control
+
+    events = trials.Events()
+    control = FOLDER / "loras" / name / "control.json"
+
+    def change(values: dict[str, Any]) -> None:
+        change_control(control, **values)
+        if values.get("pause"):
+            threading.Timer(1.0, lambda: change_control(control, pause=False, save_requests=1)).start()
+
+    for step, values in changes.items():
+        events.on(step, lambda values=values: change(values))  # type: ignore[misc]
+    seen = result(plain(name, **config), events=events)
+    kinds = ("paused", "unpaused", "control", "checkpoint", "sample", "message")
+    return {**seen, **{kind: events.all(kind) for kind in kinds}}
+
+
 def main() -> None:
     """All trainings; the same order on both processes."""
     from training_pro import matplotgraph
@@ -144,6 +164,14 @@ def main() -> None:
         "full 1": full_disk(1),
         "exists": result(plain("plain")),
         "broken data": result(plain("broken", data={"cutoff": 8})),
+        "steered": steered(
+            "steered",
+            {2: {"pause": True}, 3: {"lr_scale": 0.5}, 4: {"evaluate_requests": 1}},
+            data={"eval_share": 0.1},
+            samples={"prompts": ["where"], "max_new_tokens": 3, "every_steps": 2},
+        ),
+        "scaled": steered("scaled", {3: {"lr_scale": 0.5}}, data={"eval_share": 0.1}),
+        "discarded": steered("discarded", {3: {"discard": True}}, checkpoints={"save_every_steps": 1}),
         "again": result(plain("again", training={"epochs": 1})),
     }
     (FOLDER / f"seen-{RANK}.json").write_text(json.dumps(seen))

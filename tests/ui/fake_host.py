@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from training_pro.config import RunConfig
-from training_pro.data.preview import Piece, Preview, PreviewSample
+from training_pro.data.preview import Piece, Preview, PreviewSample, with_borders
 from training_pro.runs import registry
+from training_pro.runs.check_report import CheckReport
 from training_pro.runs.events import EventWriter
 from training_pro.runs.state import process_start_time
 from training_pro.runs.store import RunFolder, open_run_folder, write_json
-from training_pro.ui.host import CheckResult, Host
+from training_pro.ui.host import Host
 
-CHECK_RESULT = CheckResult(
+CHECK_RESULT = CheckReport(
     warnings=["Warm-up is 0."],
     report={
         "files": [{"file": "/data/animals.jsonl", "rows": 812, "format": "messages", "encoding": "utf-8"}],
@@ -41,11 +42,13 @@ class FakeHost:
         (self.data / "animals.jsonl").write_text('{"messages": []}\n', encoding="utf-8")
         (self.data / "story.txt").write_text("Once.", encoding="utf-8")
         self.facts: dict[str, Any] = {"name": "tiny", "device": "cpu", "dtype": "float32", "modules": {"q_proj": 2, "v_proj": 2}}
+        self.read_only = ""
+        self.exposure = ""
         self.launched: list[RunConfig] = []
         self.checked: list[RunConfig] = []
         self.previewed: list[tuple[int, int]] = []
         self.writers: list[EventWriter] = []
-        self.check_result: CheckResult | Exception = CHECK_RESULT
+        self.check_result: CheckReport | Exception = CHECK_RESULT
         self.host = Host(
             launch=self._launch,
             check=self._check,
@@ -55,9 +58,18 @@ class FakeHost:
             data_sets=lambda: {path.name: str(path) for path in sorted(self.data.glob("*.json*"))},
             text_files=lambda: {path.name: str(path) for path in sorted(self.data.glob("*.txt"))},
             in_webui=in_webui,
+            read_only=lambda: self.read_only,
+            exposure=lambda: self.exposure,
+            complete=self._complete,
+            model_name=lambda config: self.facts.get("name", ""),
         )
 
-    def _check(self, config: RunConfig) -> CheckResult:
+    def _complete(self, config: RunConfig) -> RunConfig:
+        completed = config.model_copy(update={"run": config.run.model_copy(update={"adapters_dir": str(self.adapters)})})
+        completed._load_problems = config._load_problems
+        return completed
+
+    def _check(self, config: RunConfig) -> CheckReport:
         self.checked.append(config)
         if isinstance(self.check_result, Exception):
             raise self.check_result
@@ -69,9 +81,8 @@ class FakeHost:
         if isinstance(self.check_result, Exception):
             raise self.check_result
         first = max(0, min(first, 7 - num))
-        return Preview(
-            [self.sample(number) for number in range(first, first + num)], first, 7, 100, [0] * 9 + [7], 0.95
-        ).to_dict()
+        samples = with_borders([self.sample(number) for number in range(first, first + num)])
+        return Preview(samples, first, 7, 100, [0] * 9 + [7], 0.95).to_dict()
 
     @staticmethod
     def sample(number: int) -> PreviewSample:

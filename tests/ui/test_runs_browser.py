@@ -1,70 +1,27 @@
 """The page of runs in a real browser: list, one opened, two compared, parameters into the form, deletion with a question."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 if not os.environ.get("CI"):  # there a missing gradio is an error
     pytest.importorskip("gradio")
 
-from browser import serve, value_of
-from fake_host import FakeHost, save_adapter, start_diary, write_steps
-from training_pro.config import RunConfig
-from training_pro.runs import registry
-from training_pro.runs.store import RunFolder, write_json
-from training_pro.ui.page import build_page
+from browser import value_of
+from fake_host import FakeHost
+from run_pages import make_run, open_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gradio 4's own, about its dependencies
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
-    monkeypatch.setattr(registry, "_current", None)
-    host = FakeHost(tmp_path)
-    make_run(host, "first", steps=40, status="finished", rank=8)
-    make_run(host, "second", steps=20, status="interrupted", rank=32, checkpoint=20)
-    make_run(host, "third", steps=10, status="", rank=8)
-    yield host
-    registry.release()
-
-
-@pytest.fixture
-def url(browser: Any, fake: FakeHost) -> Iterator[str]:
-    with serve(build_page(fake.host)) as address:
-        yield address
-
-
-def make_run(fake: FakeHost, name: str, *, steps: int, status: str, rank: int, checkpoint: int = 0) -> None:
-    folder = RunFolder(fake.adapters / name)
-    folder.path.mkdir()
-    config = {**RunConfig().to_dict(), "adapter": {"name": name, "rank": rank}, "data": {"dataset": "/data/animals.jsonl"}}
-    write_json(folder.parameters, config)
-    another = os.getppid()
-    emit = start_diary(folder, another, psutil.Process(another).create_time())
-    write_steps(emit, steps)
-    if checkpoint:
-        place = folder.path / f"checkpoint-{checkpoint}"
-        place.mkdir()
-        write_json(place / "training_pro.json", {"cause": "user"})
-    if status:
-        emit("run_ended", status=status, message="")
-        save_adapter(folder)
-    emit.close()
-
-
-def open_runs(tab: Any, *names: str) -> Any:
-    page = tab.page
-    page.get_by_role("tab", name="Runs").click()
-    page.wait_for_selector("#tph-runs tr[data-run]")
-    for name in names:
-        page.click("#tph-runs-chosen input")
-        page.locator("ul.options li, ul[role=listbox] li").filter(has_text=f"{name} ·").first.click()
-    page.keyboard.press("Escape")
-    return page
+def fake(fake: FakeHost) -> FakeHost:
+    """A host with a finished, an interrupted and a running run."""
+    make_run(fake, "first", steps=40, status="finished", rank=8)
+    make_run(fake, "second", steps=20, status="interrupted", rank=32, checkpoint=20)
+    make_run(fake, "third", steps=10, status="", rank=8)
+    return fake
 
 
 def test_list_open_compare(url: str, open_tab: Any) -> None:
@@ -81,6 +38,8 @@ def test_list_open_compare(url: str, open_tab: Any) -> None:
     details = tab.text("#tph-run-details")
     assert "first" in details
     assert "LoRA Rank\t8" in details
+    page.get_by_text("Log", exact=True).last.click()
+    assert "The run ended, finished" in tab.text("#tph-run-details")
     assert page.is_enabled("#tph-runs-use")
     assert not page.is_enabled("#tph-runs-resume")
 
@@ -94,14 +53,15 @@ def test_list_open_compare(url: str, open_tab: Any) -> None:
     assert not tab.errors
 
 
-def test_go_on_with_a_run(url: str, open_tab: Any) -> None:
+@pytest.mark.parametrize(("button", "if_exists"), [("resume", "resume"), ("continue", "continue"), ("use", "stop")])
+def test_go_on_with_a_run(url: str, open_tab: Any, button: str, if_exists: str) -> None:
     tab = open_tab(url)
     page = open_runs(tab, "second")
-    page.wait_for_selector("#tph-runs-resume:not([disabled])")
-    page.click("#tph-runs-resume")
+    page.wait_for_selector(f"#tph-runs-{button}:not([disabled])")
+    page.click(f"#tph-runs-{button}")
     page.wait_for_selector("#tph-start-button", state="visible")
     page.wait_for_function("document.querySelector('#tph-adapter-name textarea, #tph-adapter-name input').value === 'second'")
-    assert value_of(page, "adapter.if_exists") == "resume"
+    assert value_of(page, "adapter.if_exists") == if_exists
     assert value_of(page, "adapter.rank") == "32"
     assert not tab.errors
 
@@ -114,6 +74,7 @@ def test_deletion_asks_and_spares_a_run_that_is_going_on(url: str, fake: FakeHos
     page.wait_for_selector("#tph-runs-question", state="visible")
     assert "second would be deleted for good" in tab.text("#tph-runs-question")
     assert "its adapter and 1 checkpoint" in tab.text("#tph-runs-question")
+    assert "no bin" in tab.text("#tph-runs-question")
     page.click("#tph-runs-keep")
     page.wait_for_selector("#tph-runs-really", state="hidden")
     assert (fake.adapters / "second" / "events.jsonl").is_file()
@@ -130,4 +91,56 @@ def test_deletion_asks_and_spares_a_run_that_is_going_on(url: str, fake: FakeHos
     page.wait_for_selector("#tph-runs-note:has-text('third is going on')")
     assert page.is_hidden("#tph-runs-really")
     assert (fake.adapters / "third").is_dir()
+    assert not tab.errors
+
+
+def test_two_pages_and_the_disk_agree(url: str, fake: FakeHost, open_tab: Any) -> None:
+    first, second = open_tab(url), open_tab(url)
+    for tab in (first, second):
+        open_runs(tab)
+    make_run(fake, "tenth", steps=5, status="finished", rank=8)
+    for tab in (first, second):
+        tab.page.wait_for_selector("#tph-runs tr[data-run='tenth']")
+    names = "[...document.querySelectorAll('#tph-runs tr[data-run]')].map(row => row.dataset.run).join(' ')"
+    assert first.page.evaluate(names).startswith("tenth ")
+    first.page.click("#tph-runs-order input")
+    first.page.locator("ul.options li, ul[role=listbox] li").filter(has_text="by name").click()
+    first.page.wait_for_function(f"{names} === 'first second tenth third'")
+    make_run(fake, "run10", steps=5, status="finished", rank=8)
+    make_run(fake, "run9", steps=5, status="finished", rank=8)
+    first.page.wait_for_function(f"{names} === 'first run9 run10 second tenth third'")
+    second.page.wait_for_function(f"{names}.startsWith('run9 run10 tenth')")
+    assert not first.errors
+    assert not second.errors
+
+
+def test_a_run_whose_process_died_says_so_and_can_go_on(url: str, fake: FakeHost, open_tab: Any) -> None:
+    from fake_host import start_diary, write_steps
+    from training_pro.runs.store import RunFolder, write_json
+
+    gone = RunFolder(fake.adapters / "gone")
+    emit = start_diary(gone, 2**22 - 3, 1.0)
+    write_steps(emit, 7)
+    emit("checkpoint", step=5, epoch=0.25, folder="checkpoint-5", cause="steps")
+    emit.close()
+    (gone.path / "checkpoint-5").mkdir()
+    write_json(gone.path / "checkpoint-5" / "training_pro.json", {"cause": "steps"})
+    tab = open_tab(url)
+    page = open_runs(tab, "gone")
+    page.wait_for_selector("#tph-run-details[data-runs='1']")
+    assert "ended without a word" in tab.text("#tph-runs tr[data-run='gone']")
+    assert "The process that trained is gone" in tab.text("#tph-run-details")
+    assert "A checkpoint of step 5 is there" in tab.text("#tph-run-details")
+    page.wait_for_selector("#tph-runs-resume:not([disabled])")
+    assert not page.is_enabled("#tph-runs-continue")
+    assert not tab.errors
+
+
+def test_nothing_is_wider_than_a_phone(url: str, open_tab: Any) -> None:
+    tab = open_tab(url, width=390)
+    for names in ((), ("first",), ("second",)):
+        page = open_runs(tab, *names)
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("#tph-run-details[data-runs='2']").count() == 1
     assert not tab.errors

@@ -1,48 +1,23 @@
 """The standalone page with the real engine, in a real browser: from data set to trained adapter, with a reload on the way."""
 
-import json
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
 if not os.environ.get("CI"):  # there a missing gradio is an error
     pytest.importorskip("gradio")
 
-from browser import choose, fill, free_port, serve_command
-from training_pro import ROOT
+from browser import choose, fill
 from training_pro.runs.state import read_state
 from training_pro.runs.store import RunFolder
 
 PATIENCE = 120_000  # milliseconds
 
 
-@pytest.fixture
-def adapters(tmp_path: Path) -> Path:
-    return tmp_path / "adapters"
-
-
-@pytest.fixture
-def url(tmp_path: Path, adapters: Path, browser: Any) -> Iterator[str]:
-    """`training-pro serve` in a process of its own, with the tiny model and a folder of data."""
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "chats.jsonl").write_text("\n".join(map(json.dumps, tiny.conversations(48))), encoding="utf-8")
-    model = tiny.save_model(tmp_path / "tiny-model")
-    port = free_port()
-    command = [sys.executable, "-m", "training_pro.cli", "serve", "--port", str(port), "--no-browser"]
-    command += ["--model", str(model), "--data-dir", str(data), "--adapters-dir", str(adapters)]
-    paths = [str(ROOT / "import_root"), str(ROOT / "tests" / "gradio_shim")]
-    with serve_command(command, port, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}) as address:
-        yield address
-
-
-def test_from_data_set_to_adapter(url: str, adapters: Path, open_tab: Any) -> None:
-    tab = open_tab(url)
+def test_from_data_set_to_adapter(real_url: str, adapters: Path, open_tab: Any) -> None:
+    tab = open_tab(real_url)
     page = tab.page
     assert "tiny-model" in tab.text("#tph-model")
 
@@ -63,7 +38,7 @@ def test_from_data_set_to_adapter(url: str, adapters: Path, open_tab: Any) -> No
     page.wait_for_selector("#tph-status[data-status='running']:has-text('of 480')", timeout=PATIENCE)
     tab.reload()
     assert "from-the-page" in tab.wait_status("running", "finished", timeout=PATIENCE)
-    page.click("#tph-interrupt-button")
+    page.click("#tph-stop-button")
     ended = tab.wait_status("interrupted", "finished", timeout=PATIENCE)
     assert "from-the-page" in ended
 

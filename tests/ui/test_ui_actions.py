@@ -1,8 +1,8 @@
 """What the buttons do, without a browser: the handlers get the fields' values and give the components' new content."""
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,15 @@ if not os.environ.get("CI"):  # there a missing gradio is an error
 
 from training_pro.config import RunConfig
 from training_pro.runs import registry
-from training_pro.runs.control import read_control
 from training_pro.runs.registry import RunBusyError
-from training_pro.runs.store import RunFolder
+from training_pro.runs.store import RunFolder, write_json
 from training_pro.ui.actions import Actions
 from training_pro.ui.css import CSS
 from training_pro.ui.fields import form_settings
 from training_pro.ui.form import Form
 from training_pro.ui.page import build_page, launch_options
+from training_pro.ui.session import PageSession
 from training_pro.ui.tab import run_choices
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
-    monkeypatch.setattr(registry, "_current", None)
-    yield FakeHost(tmp_path)
-    registry.release()
 
 
 class Page:
@@ -68,7 +61,7 @@ def test_start_launches_what_the_form_shows(fake: FakeHost) -> None:
 def test_start_lists_all_problems_and_launches_nothing(fake: FakeHost) -> None:
     page = Page(fake)
     fake.facts = {"problem": "No model is loaded."}
-    box, report, model, advanced = page.actions.start(*page.values(training__learning_rate="fast", training__seed=-1))
+    box, report, model, advanced, *_ = page.actions.start(*page.values(training__learning_rate="fast", training__seed=-1))
     assert not fake.launched
     for words in ("No model is loaded.", "Learning Rate", "Seed"):
         assert words in box
@@ -114,52 +107,31 @@ def test_check_shows_problems_of_the_form_and_errors_of_the_host(fake: FakeHost)
     assert "The disk is gone &lt;now&gt;." in last[0]
 
 
-def test_interrupt_and_save_write_the_wish_into_the_runs_folder(fake: FakeHost) -> None:
+def test_where_nothing_may_be_changed_no_run_is_started(fake: FakeHost) -> None:
     page = Page(fake)
-    assert "Nothing is running." in page.actions.interrupt()
-    page.actions.start(*page.values(adapter__name="live"))
-    control = fake.adapters / "live" / "control.json"
-    page.actions.save_now()
-    assert "checkpoint" in page.actions.save_now()
-    assert read_control(control).save_requests == 2
-    assert not read_control(control).stop
-    assert "Interrupt was asked for" in page.actions.interrupt()
-    assert read_control(control).stop
+    page.actions = Actions(dataclasses.replace(fake.host, read_only=lambda: "Several users share this WebUI."), page.form)
+    box, *_ = page.actions.start(*page.values())
+    assert "Several users share this WebUI." in box
+    assert not fake.launched
+
+
+def test_resume_from_a_checkpoint_fills_the_form(fake: FakeHost) -> None:
+    page = Page(fake)
+    page.actions.start(*page.values(adapter__name="first", adapter__rank=7))
     fake.end("interrupted")
-    assert "Nothing is running." in page.actions.save_now()
-    assert read_control(control).save_requests == 2
+    box, *values = page.actions.resume_from(PageSession(), "checkpoint-20")
+    assert "Checkpoint checkpoint-20: it is not there any more." in box
+    assert all(is_unchanged(value) for value in values)
+    write_json(make_folder(fake.adapters / "first" / "checkpoint-20") / "training_pro.json", {"cause": "steps"})
+    box, *values = page.actions.resume_from(PageSession(), "checkpoint-20")
+    assert "Start training goes on from checkpoint-20." in box
+    adapter = page.form.config(values).adapter
+    assert (adapter.name, adapter.if_exists, adapter.resume_from, adapter.rank) == ("first", "resume", "checkpoint-20", 7)
 
 
-def test_next_phase_is_asked_for_only_where_there_is_one(fake: FakeHost) -> None:
-    page = Page(fake)
-    assert "Nothing is running." in page.actions.next_phase()
-    page.actions.start(*page.values(adapter__name="live"))
-    control = fake.adapters / "live" / "control.json"
-    assert "not planned its phases yet" in page.actions.next_phase()
-    fake.emit("plan", num_steps=40, num_epochs=2.0, batching="hybrid", switches=[])  # asked for though the plan does not reach it
-    fake.emit("phase", step=0, epoch=0.0, phase="length", stage=0, cause="")
-    page.actions.save_now()
-    for presses in (1, 2):
-        assert "The phase &#x27;sequential&#x27; was asked for" in page.actions.next_phase()
-        assert read_control(control).phase_requests == presses
-    assert read_control(control).save_requests == 1
-    fake.emit("phase", step=5, epoch=1.0, phase="sequential", stage=1, cause="after 1 epochs")
-    assert "This run has no further phase." in page.actions.next_phase()
-    assert read_control(control).phase_requests == 2
-
-
-@pytest.mark.parametrize("plan", [{"batching": "shuffled"}, {"batching": "length"}, {}])  # the last: of a former version
-def test_a_run_with_one_phase_has_no_further_one(fake: FakeHost, plan: dict[str, str]) -> None:
-    page = Page(fake)
-    page.actions.start(*page.values(adapter__name="live"))
-    fake.emit("plan", num_steps=40, **plan)
-    assert "This run has no further phase." in page.actions.next_phase()
-    assert not (fake.adapters / "live" / "control.json").exists()
-
-
-def test_a_run_that_is_not_there_yet_cannot_be_interrupted(fake: FakeHost) -> None:
-    registry.claim("slow")
-    assert "still starting" in Page(fake).actions.interrupt()
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_copy_from_a_former_run(fake: FakeHost) -> None:

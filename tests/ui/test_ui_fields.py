@@ -1,12 +1,19 @@
 """Fields of the form: every setting has one, values survive the way there and back, wrong ones become problems."""
 
+import re
+from typing import Any
+
 import pytest
 from training_pro.config import RunConfig
+from training_pro.config.field import SettingInfo
 from training_pro.ui import fields
 from training_pro.ui.fields import form_from_settings, form_settings, from_widget, settings_from_form, to_widget, write_number
 
 INFOS = {info.field: info for info in RunConfig.settings()}
-HOSTS_OWN = {"model.path", "model.dtype", "run.adapters_dir"}
+HOSTS_OWN = {
+    *("model.path", "model.dtype", "model.quantization", "model.double_quantization", "model.compute_dtype", "model.max_memory"),
+    "run.adapters_dir",
+}
 
 
 def form_values(**changes: object) -> list[object]:
@@ -116,6 +123,52 @@ def test_a_unit_is_said_once() -> None:
     assert fields.label_of(INFOS["data.cutoff"]).endswith("· tokens")
     assert fields.label_of(INFOS["training.epochs"]) == "Epochs"
     assert fields.label_of(INFOS["training.warmup_steps"]) == "Warmup Steps"
+
+
+def test_what_is_wrong_in_a_hidden_field_is_no_problem() -> None:
+    wrong = {"batching__switch_epochs": None, "data__dataset": __file__}
+    assert config_of(**wrong).problems() == []  # the run is not hybrid
+    (problem,) = config_of(**wrong, batching__mode="hybrid").problems()
+    assert problem.field == "batching.switch_epochs"
+
+
+def test_help_is_short_and_goes_on_with_the_chosen_entry() -> None:
+    mode = INFOS["batching.mode"]
+    assert fields.help_of(mode, "length") == (
+        "Which samples come together, and in which order.\nSamples of like length together: least padding."
+    )
+    assert fields.help_of(mode, "no such mode") == mode.help
+    assert fields.help_of(INFOS["training.epochs"], 3) == INFOS["training.epochs"].help
+
+
+@pytest.mark.parametrize("info", [info for info in INFOS.values() if len(info.choices) > 2], ids=lambda info: info.field)
+def test_long_lists_have_words_for_each_entry(info: SettingInfo) -> None:
+    if info.field in ("model.dtype", "model.compute_dtype", "training.precision", "data.language", "data.add_bos"):
+        return  # names of formats and languages, yes and no
+    assert set(info.choice_words) == set(info.choices)
+    for name, words in info.choice_words.items():
+        assert words.endswith("."), name
+        assert not words.startswith(f"{name}:")
+        assert len(words) < 160, name
+    assert len(info.help) < 200
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((4, 1, "none"), "4 × 1 = 4 samples for each optimizer step"),
+        ((2, 600, "none"), "2 × 600 = 1,200 samples"),
+        ((2, 4, "best_fit"), "2 × 4 = 8 packs"),
+        ((None, 4, "none"), ""),
+        ((2.5, 4, "none"), ""),
+        ((0, 4, "none"), ""),
+        (("x", 4, None), ""),
+    ],
+)
+def test_samples_of_a_step(values: tuple[Any, Any, Any], words: str) -> None:
+    text = re.sub(r"<[^>]+>", "", fields.product_html(*values))
+    assert text.startswith(words)
+    assert bool(text) == bool(words)
 
 
 def test_target_choices_are_ready_choices_then_modules() -> None:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from training_pro.evaluation.phase_table import phase_rows
 from training_pro.runs.state import RunState
 from training_pro.ui.phase_table import phase_table_html
-from training_pro.ui.plots import run_charts
+from training_pro.ui.run_charts import run_charts
 
 EVIL = '<img src=x onerror="alert(1)">'
 
@@ -65,3 +66,10 @@ def test_the_gains_as_a_chart() -> None:
     assert "order gain" not in html  # nobody measured it
     assert html.index("Loss") < html.index("Context understanding") < html.index("Learning rate")
     assert "Context understanding" not in run_charts(run())
+
+
+def test_the_rows_that_an_ended_run_wrote_are_not_made_again() -> None:
+    written = phase_rows(run())
+    written[0]["loss"] = 7.0
+    assert "<td>7.0000</td>" in phase_table_html(run(phase_table=written))
+    assert "<td>7.0000</td>" not in phase_table_html(run())

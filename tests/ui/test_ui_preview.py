@@ -5,12 +5,12 @@ from html import unescape
 from typing import Any
 
 from fake_host import FakeHost
-from training_pro.data.preview import Piece, Preview, PreviewSample
+from training_pro.data.preview import Piece, Preview, PreviewSample, with_borders
 from training_pro.ui.preview import preview_html, tokens_html
 
 
 def page(*samples: PreviewSample, **changes: Any) -> str:
-    return preview_html(Preview(list(samples), 0, 7, 100, [0] * 9 + [7], 0.95, **changes).to_dict())
+    return preview_html(Preview(with_borders(samples), 0, 7, 100, [0] * 9 + [7], 0.95, **changes).to_dict())
 
 
 def text_of(html: str) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from training_pro.runs.state import RunState, apply_event
-from training_pro.ui.status import RunView, progress_share, samples_html, status_facts, status_html
+from training_pro.ui.samples import NEWEST_SHOWN, samples_html
+from training_pro.ui.status import RunView, progress_share, status_facts, status_html
 
 EVIL = '<img src=x onerror="alert(1)">'
 
@@ -73,7 +74,36 @@ def test_the_phase_of_a_run_with_several(mode: str | None, phases: list[dict], w
 
 
 def test_a_stop_that_was_asked_for_is_said() -> None:
-    assert "stopping after this step" in status_html(RunView(run_state(), Path("/x"), is_stopping=True))
+    assert "stopping after this step, saving" in status_html(RunView(run_state(), Path("/x"), is_stopping=True))
+    html = status_html(RunView(run_state(), Path("/x"), is_stopping=True, is_discarding=True))
+    assert "stopping after this step, discarding" in html
+    assert "pausing after this step" in status_html(RunView(run_state(), Path("/x"), is_pausing=True))
+
+
+@pytest.mark.parametrize("in_webui", [True, False])
+def test_a_paused_run_says_so_and_who_answers(in_webui: bool) -> None:
+    state = run_state()
+    apply_event(state, {"event": "paused", "step": 10})
+    html = status_html(RunView(state, Path("/x"), in_webui=in_webui, is_pausing=True))
+    assert 'data-status="running" data-paused="true"' in html
+    assert "Paused at step 10" in html
+    assert ("The chat answers with the half-trained model" in html) is in_webui
+    apply_event(state, {"event": "unpaused", "step": 10, "seconds": 3.0})
+    assert "Paused" not in status_html(RunView(state, Path("/x")))
+
+
+def test_a_discarded_run_names_no_result() -> None:
+    view = RunView(run_state("discarded", message="Nothing is left of it."), Path("/loras/my-lora"), has_adapter=True)
+    html = status_html(view)
+    assert 'data-status="discarded"' in html
+    assert "Nothing is left of it." in html
+    assert "tph-result" not in html
+
+
+def test_the_memory_that_was_told_last() -> None:
+    state = run_state()
+    state.steps.insert(0, {**state.steps[0], "memory": 3 * 2**30})
+    assert ("Memory", "3.0 GB") in status_facts(state, "running")
 
 
 @pytest.mark.parametrize("in_webui", [True, False])
@@ -128,7 +158,7 @@ def test_everything_from_outside_is_escaped(status: str) -> None:
     state.plan["batching"] = "hybrid"
     state.phases = [{"step": 5, "phase": EVIL, "stage": 1, "cause": EVIL}]
     state.samples = [{"when": when, "prompt": EVIL, "answer": EVIL} for when in ("before", "after")]
-    html = status_html(RunView(state, Path(f"/loras/{EVIL}"), has_adapter=True, in_webui=True))
+    html = status_html(RunView(state, Path(f"/loras/{EVIL}"), has_adapter=True, in_webui=True)) + samples_html(state.samples)
     assert "<img" not in html
     assert "&lt;img" in html
 
@@ -142,11 +172,31 @@ def test_only_the_last_messages_are_shown() -> None:
     assert "message 3<" not in html
 
 
-def test_samples_side_by_side_only_when_there_is_an_answer_after() -> None:
+def test_samples_stand_in_the_order_of_time_the_base_models_first() -> None:
     before = {"when": "before", "prompt": "Who?", "answer": "no idea"}
-    assert samples_html([before]) == ""
-    html = samples_html([before, {"when": "after", "prompt": "Who?", "answer": "Orla"}])
-    assert html.index("Who?") < html.index("no idea") < html.index("Orla")
+    assert samples_html([]) == ""
+    steps = [{"when": "step", "step": step, "prompt": "Who?", "answer": f"at {step}"} for step in (50, 1000)]
+    html = samples_html([*steps, {"when": "after", "prompt": "Who?", "answer": "Orla"}, before, {**before, "prompt": "Where?"}])
+    words = ("Who?", "Before, base model", "no idea", "Step 50", "at 50", "Step 1,000", "at 1000", "After", "Orla", "Where?")
+    places = [html.index(word) for word in words]
+    assert places == sorted(places)
+
+
+def test_the_last_answer_of_a_time_counts_and_an_empty_one_says_so() -> None:
+    html = samples_html([{"when": "step", "step": 5, "prompt": "Who?", "answer": answer} for answer in ("old", " ")])
+    assert "old" not in html
+    assert "(nothing)" in html
+
+
+def test_of_many_answers_the_base_models_and_the_newest_are_shown() -> None:
+    samples = [{"when": "before", "prompt": "Who?", "answer": "base"}]
+    samples += [{"when": "step", "step": step, "prompt": "Who?", "answer": f"a{step}."} for step in range(1, 31)]
+    html = samples_html(samples)
+    assert html.count('class="tph-answer"') == NEWEST_SHOWN + 1
+    assert f"{30 - NEWEST_SHOWN} earlier answers are in events.jsonl." in html
+    assert "base" in html
+    assert "a30." in html
+    assert "a18." not in html
 
 
 @pytest.mark.parametrize(

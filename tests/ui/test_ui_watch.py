@@ -1,25 +1,21 @@
 """Which run a page shows, and when it hears of changes."""
 
 import asyncio
+import copy
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_host import FakeHost, save_adapter, start_diary, write_steps
 from training_pro.runs import registry
 from training_pro.runs.control import change_control
-from training_pro.runs.store import RunFolder, back_up
-from training_pro.ui import watch
-from training_pro.ui.watch import PageRenderer, RunFollower, live_html
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
-    monkeypatch.setattr(registry, "_current", None)
-    yield FakeHost(tmp_path)
-    registry.release()
+from training_pro.runs.store import RunFolder, back_up, read_json, write_json
+from training_pro.ui import render, watch
+from training_pro.ui.axes import ChartChoice
+from training_pro.ui.live_facts import LiveFacts
+from training_pro.ui.render import CHART_SECONDS, PageRenderer
+from training_pro.ui.session import PageSession
+from training_pro.ui.watch import RunFollower, live_news
 
 
 def look(fake: FakeHost) -> Any:
@@ -125,21 +121,63 @@ def test_an_end_without_an_adapter_is_no_result_even_if_an_old_one_lies_there(fa
 def test_a_page_is_told_of_changes_only_and_charts_wait_their_turn(fake: FakeHost) -> None:
     launch(fake, "live")
     write_steps(fake.emit, 5)
-    follower, renderer = RunFollower(fake.host), PageRenderer()
-    status, charts = renderer.render(follower.read(), 100.0)
-    assert "5 of 40" in str(status)
-    assert "<svg" in str(charts)
-    assert renderer.render(follower.read(), 100.5) == (None, None)
+    follower, session = RunFollower(fake.host), PageSession()
+    renderer = PageRenderer(session)
+    first = renderer.render(follower.read(), 100.0)
+    assert set(first) == {"status", "charts", "samples", "log", "checkpoints", "live"}
+    assert "5 of 40" in first["status"]
+    assert "<svg" in first["charts"]
+    assert renderer.render(follower.read(), 100.5) == {}
     fake.emit("step", step=6, epoch=0.3, loss=2.0, smoothed_loss=2.0, lr=1e-4)
-    status, charts = renderer.render(follower.read(), 101.0)
-    assert "6 of 40" in str(status)
-    assert charts is None
-    assert renderer.render(follower.read(), 100.0 + watch.CHART_SECONDS)[1] is not None
+    second = renderer.render(follower.read(), 101.0)
+    assert list(second) == ["status"]
+    assert "6 of 40" in second["status"]
+    session.choice = ChartChoice(axis="step")  # another axis does not wait
+    assert "optimizer steps" in renderer.render(follower.read(), 101.1)["charts"]
     fake.emit("step", step=7, epoch=0.35, loss=1.0, smoothed_loss=2.0, lr=1e-4)
+    assert "charts" not in renderer.render(follower.read(), 101.2)
+    assert "charts" in renderer.render(follower.read(), 101.3 + 10 * CHART_SECONDS)
+    fake.emit("step", step=8, epoch=0.4, loss=1.0, smoothed_loss=2.0, lr=1e-4)
     fake.end()
-    status, charts = renderer.render(follower.read(), 102.1)
-    assert 'data-status="finished"' in str(status)
-    assert charts is not None
+    last = renderer.render(follower.read(), 101.4 + 10 * CHART_SECONDS)
+    assert 'data-status="finished"' in last["status"]
+    assert "charts" in last
+    assert not last["live"].is_live
+
+
+def test_a_poll_without_news_makes_nothing(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch(fake, "live")
+    write_steps(fake.emit, 5)
+    follower, renderer = RunFollower(fake.host), PageRenderer()
+    renderer.render(follower.read(), 100.0)
+    for name in ("run_charts", "samples_html", "log_html", "checkpoints_html"):
+        monkeypatch.setattr(render, name, lambda *given: pytest.fail("made again"))
+    assert renderer.render(follower.read(), 900.0) == {}
+
+
+def test_pages_share_one_reading_of_a_diary(fake: FakeHost) -> None:
+    launch(fake, "live")
+    write_steps(fake.emit, 5)
+    first, second = RunFollower(fake.host), RunFollower(fake.host)
+    assert first.read().state is second.read().state  # type: ignore[union-attr]
+    assert first.feed is second.feed
+
+
+def test_what_the_controls_show_of_a_run(fake: FakeHost) -> None:
+    folder = launch(fake, "live")
+    assert look(fake).live == LiveFacts(is_live=True, values=("", "", "1"))
+    write_steps(fake.emit, 5)
+    assert look(fake).live == LiveFacts(is_live=True, is_planned=True, values=("", "", "1"))
+    config = read_json(folder.parameters)
+    config["checkpoints"] |= {"stop_at_loss": 1.5, "stop_at_epoch": 3.0}
+    write_json(folder.parameters, config)
+    fake.emit("prepared", report={"num_eval_samples": 4})
+    fake.emit("plan", num_steps=40, num_epochs=2.0, batching="hybrid")
+    assert look(fake).live == LiveFacts(True, True, "Pause", True, True, ("1.5", "3", "1"))
+    change_control(folder.control, stop_at_loss=0.0, pause=True, lr_scale=0.5)
+    assert look(fake).live == LiveFacts(True, True, "Resume", True, True, ("", "3", "0.5"))
+    fake.end()
+    assert look(fake).live == LiveFacts()
 
 
 def test_the_stream_gives_a_sign_of_life_when_nothing_changes(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +185,22 @@ def test_the_stream_gives_a_sign_of_life_when_nothing_changes(fake: FakeHost, mo
     monkeypatch.setattr(watch, "HEARTBEAT_SECONDS", 0.05)
 
     async def first(count: int) -> list[Any]:
-        stream = live_html(fake.host)
+        stream = live_news(fake.host, PageSession())
         return [await anext(stream) for _ in range(count)]
 
     changes = asyncio.run(first(3))
-    assert "idle" in str(changes[0][0])
-    assert changes[1:] == [(None, None)] * 2
+    assert "idle" in changes[0]["status"]
+    assert changes[1:] == [{}] * 2
+
+
+def test_the_stream_tells_its_page_which_run_it_shows(fake: FakeHost) -> None:
+    folder = launch(fake, "live")
+    session = PageSession()
+
+    async def first() -> Any:
+        return await anext(live_news(fake.host, session))
+
+    asyncio.run(first())
+    assert session.folder == folder.path
+    assert session.started > 0
+    assert copy.deepcopy(session).folder is None  # another page knows nothing yet
