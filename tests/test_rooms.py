@@ -238,3 +238,9 @@ def test_functions_take_at_most_8_parameters() -> None:
     many = {place: count for place, count in counts.items() if count > MAX_PARAMETERS}
     assert {place: count for place, count in many.items() if place not in MANY_PARAMETERS} == {}
     assert [place for place in MANY_PARAMETERS if place not in many] == []
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    # pytest imports them by name alone, and stops at the second of a name
+    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in set(names) if names.count(name) > 1] == []
