@@ -248,7 +248,11 @@ def test_copy_parameters_from_a_former_run(url: str, fake: FakeHost, open_tab: A
     start(tab, "former")
     fake.end()
     tab.reload()
-    assert value_of(tab.page, "adapter.rank") == "16"
+    assert value_of(tab.page, "adapter.rank") == "7"  # what was typed survives; so something else must stand there
+    fill(tab.page, "adapter.rank", "16")
+    fill(tab.page, "training.learning_rate", "3e-4")
+    fill(tab.page, "samples.prompts", "")
+    tab.page.click("#tph-checkpoints-save_every_epoch input")
     choose(tab.page, "copy_from", "former")
     tab.page.wait_for_selector("#tph-note >> text=The parameters were copied.")
     assert value_of(tab.page, "adapter.rank") == "7"
