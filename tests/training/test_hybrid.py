@@ -137,7 +137,7 @@ def test_next_phase_now(tmp_path: Path, accumulation: int) -> None:
     check_order(steps, begins, 24 // accumulation, 2 * accumulation)
     second = events.all("phase")[1]
     assert (second["cause"], second["decided_at"]) == ("asked for by the user", at)
-    assert {"name": "phase_requests", "value": 1} in events.all("control")
+    assert {"name": "phase_requests", "value": 1, "step": at} in events.all("control")
 
 
 def test_next_phase_where_there_is_none(tmp_path: Path) -> None:
