@@ -57,9 +57,18 @@ class Form:
     product: Any = None
 
     def config(self, values: Sequence[Any]) -> RunConfig:
-        """The configuration that the fields' values show."""
+        """The configuration that the fields' values show.
+
+        A file that is offered can also be named as the field lists it: that is what gradio 4 hands on when the field is left
+        after the same entry was chosen again.
+        """
         own = {"model.path": "", "run.adapters_dir": str(self.host.adapters_dir())} if self.host.in_webui else {}
-        return settings_from_form(self.infos, values, own)
+        listed = {field: dict(self.file_choices(field)) for field in FILE_FIELDS}
+        found = [
+            listed[info.field].get(value, value) if info.field in FILE_FIELDS and isinstance(value, str) else value
+            for info, value in zip(self.infos, values, strict=True)
+        ]
+        return settings_from_form(self.infos, found, own)
 
     def values(self, config: RunConfig) -> list[Any]:
         """The fields' values that show a configuration."""

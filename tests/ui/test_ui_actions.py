@@ -58,6 +58,12 @@ def test_start_launches_what_the_form_shows(fake: FakeHost) -> None:
     assert (config.adapter.name, config.training.learning_rate) == ("first", 2e-4)
 
 
+def test_an_offered_file_may_be_named_as_it_is_listed(fake: FakeHost) -> None:
+    page = Page(fake)
+    page.actions.start(*page.values(data__dataset="animals.jsonl"))
+    assert fake.launched[0].data.dataset == str(fake.data / "animals.jsonl")
+
+
 def test_start_lists_all_problems_and_launches_nothing(fake: FakeHost) -> None:
     page = Page(fake)
     fake.facts = {"problem": "No model is loaded."}
