@@ -74,6 +74,12 @@ class Transition:
             )
 
 
+def _counted(number: float, word: str) -> str:
+    """1 epoch, 2.5 epochs, 1000000 steps."""
+    shown = str(number) if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {word}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Course:
     """Phases and the transitions between them.
@@ -132,7 +138,7 @@ class Course:
         """Why stage ends where it was planned to, in words."""
         transition = self.transitions[stage]
         if transition.by == "steps":
-            return f"after {transition.steps} steps"
+            return f"after {_counted(transition.steps, 'step')}"
         if transition.by == "epochs":
-            return f"after {transition.epochs:g} epochs"
-        return f"at the latest after {transition.latest:g} epochs" if transition.latest else "when the loss allows it"
+            return f"after {_counted(transition.epochs, 'epoch')}"
+        return f"at the latest after {_counted(transition.latest, 'epoch')}" if transition.latest else "when the loss allows it"

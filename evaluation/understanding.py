@@ -202,9 +202,11 @@ def describe(sample: ReplySample) -> list[str]:
     """What was drawn and what could not be, in sentences."""
     replies = sample.replies
     num_far = sum(PERMUTED in reply.texts or LAST in reply.texts for reply in replies)
+    num_conversations = len({reply.conversation for reply in replies})
+    measured = f"{len(replies)} {'reply' if len(replies) == 1 else 'replies'}"
+    held_out = f"{num_conversations} held-out conversation{'' if num_conversations == 1 else 's'}"
     lines = [
-        f"Context understanding is measured on {len(replies)} replies of {len({reply.conversation for reply in replies})} held-out "
-        f"conversations ({num_far} of them with two earlier exchanges or more)."
+        f"Context understanding is measured on {measured} of {held_out} ({num_far} of them with two earlier exchanges or more)."
     ]
     if not replies:
         lines = ["Context understanding is not measured: no held-out conversation has a reply with an earlier exchange."]

@@ -39,10 +39,7 @@ def make_host(model: str, data_dir: Path, adapters_dir: Path, *, exposure: str =
         changes = {"model": config.model.model_copy(update={"path": path})}
         if config.run.adapters_dir == RunConfig().run.adapters_dir:
             changes["run"] = config.run.model_copy(update={"adapters_dir": str(adapters_dir)})  # type: ignore[assignment]
-        # problems found while reading the form stay with the config
-        completed = config.model_copy(update=changes)
-        completed._load_problems = config._load_problems
-        return completed
+        return config.model_copy(update=changes)  # which keeps what was wrong when the form was read
 
     def launch(config: RunConfig) -> RunHandle:
         config = complete(config)

@@ -228,14 +228,12 @@ def _load_if_idle() -> None:
 
 def _with_host_places(config: Any) -> Any:
     """The form's settings with the WebUI's model and adapter folder."""
-    completed = config.model_copy(
+    return config.model_copy(  # which keeps what was wrong when the form was read
         update={
             "model": config.model.model_copy(update={"path": ""}),
             "run": config.run.model_copy(update={"adapters_dir": str(adapters_dir())}),
         }
     )
-    completed._load_problems = config._load_problems
-    return completed
 
 
 def _launch(config: Any) -> registry.RunHandle:

@@ -80,7 +80,7 @@ ROW = {
 }
 GROWING = {**ROW, "phase": "paired", "before": "length", "begin": 1.0, "end": 1.5, "num_steps": 600, "joined_share": 0.256}
 LAST = {**ROW, "phase": "paired", "begin": 1.5, "end": 2.5, "num_steps": 300, "num_samples": 1300, "joined_share": 0.91}
-SWITCH = {"phase": "paired", "cause": "after 1 epochs", "steps": (600, 600), "epochs": (1.0, 1.0)}
+SWITCH = {"phase": "paired", "cause": "after 1 epoch", "steps": (600, 600), "epochs": (1.0, 1.0)}
 
 
 def test_the_phases_literally() -> None:
@@ -94,7 +94,7 @@ def test_the_phases_literally() -> None:
         "length           0 to 1        600    2,400      0%  61,728     1.2%",
         "length > paired  1 to 1.5      600    2,400     26%  61,728     1.2%",
         "paired           1.5 to 2.5    300    1,300     91%  61,728     1.2%",
-        "switch to paired: after step 600 (epoch 1); after 1 epochs",
+        "switch to paired: after step 600 (epoch 1); after 1 epoch",
         "switch to paired: between step 300 and 1,000 (epoch 0.5 to 1.667); at the latest after 2 epochs",
         "switch to paired: after step 300 (epoch 0.5) at the earliest, perhaps not within this run; when the loss allows it",
     ]
@@ -110,7 +110,7 @@ def test_the_strip_of_phases() -> None:
     assert phase_strip({"phases": [ROW, GROWING, LAST]}, width=11) == "llllplplppp"
     plan = {**PLAN, "phases": [ROW, GROWING, LAST], "switches": [SWITCH]}
     page = plan_page(CheckReport(plan=plan, report=REPORT), "utf-8")
-    assert "switch to paired: after step 600 (epoch 1); after 1 epochs" in page
+    assert "switch to paired: after step 600 (epoch 1); after 1 epoch" in page
     assert page[-1].strip() == "l length, p paired"
     assert page[-2].strip() == phase_strip(plan)
     assert page[-2].index("l") == page[-3].index("step 0")

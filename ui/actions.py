@@ -140,10 +140,10 @@ class Actions:
         import gradio as gr
 
         try:
-            taken = self.take_over(resume_config(page.run(self._host)[0], name))
+            config = resume_config(page.run(self._host)[0], name)
         except EXPECTED_ERRORS as error:
             return [message_html(error_problems(error)), *(gr.update() for _ in self._form.components)]
-        return [taken[0].replace(COPIED, f"{COPIED} Start training goes on from {escape(str(name))}."), *taken[1:]]
+        return self.take_over(config, f"{COPIED} Start training goes on from {name}.")
 
     def take_over(self, config: RunConfig, done: str = COPIED) -> list[Any]:
         """The message and the fields' values that show a configuration of somewhere else.
@@ -155,9 +155,7 @@ class Actions:
         shown = {info.field for info in self._form.infos}
         bad: list[Problem | str] = [problem for problem in config.problems() if problem.field in shown]
         bad += config.notes
-        title = f"{done} Have a look at:" if bad else ""
-        note = "" if bad else done
-        return [message_html(bad, note, title), *self._form.values(config)]
+        return [message_html(bad, done, "Have a look at:"), *self._form.values(config)]
 
     def _open_advanced(self, problems: list[Problem | str]) -> Any:
         """The advanced group opens if a problem lies in it."""

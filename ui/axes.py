@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runs.control import as_number
 from ..runs.state import RunState
 from .columns import Numbers, StepColumns
 from .fields import write_number
@@ -63,7 +64,6 @@ class XAxis:
     steps: Numbers
     _kind: str = "epoch"
     _numbers: Numbers = field(default_factory=lambda: np.zeros(0))
-    _factor: float = 1.0
 
     def place(self, event: dict[str, Any]) -> float | None:
         """Where an event with ``step`` and ``epoch`` stands; None if it does not say."""
@@ -82,7 +82,7 @@ class XAxis:
 
 def x_axis(state: RunState, columns: StepColumns, choice: ChartChoice) -> XAxis:
     """The axis of a run's charts: as long as its plan, unless a part is chosen."""
-    steps, unit, factor, planned = columns["step"], "epochs", 1.0, _number(state.plan.get("num_epochs"))
+    steps, unit, planned = columns["step"], "epochs", _number(state.plan.get("num_epochs"))
     places = columns["epoch"]
     if choice.axis == "step":
         unit, places, planned = "optimizer steps", steps, _number(state.plan.get("num_steps"))
@@ -102,7 +102,7 @@ def x_axis(state: RunState, columns: StepColumns, choice: ChartChoice) -> XAxis:
         low, high = (low if choice.begin is None else choice.begin), (high if choice.end is None else choice.end)
     if not high > low:
         high = low + 1.0
-    return XAxis(unit, low, high, places, choice.axis, steps, factor)
+    return XAxis(unit, low, high, places, choice.axis, steps)
 
 
 def _number(value: Any) -> float:
@@ -114,11 +114,8 @@ def read_range(begin: str, end: str) -> tuple[float | None, float | None, str]:
     found: list[float | None] = []
     for label, text in (("From", begin), ("To", end)):
         text = str(text or "").strip().replace(",", ".")
-        try:
-            number = float(text) if text else None
-        except ValueError:
-            number = math.nan
-        if number is not None and not math.isfinite(number):
+        number = as_number(text)
+        if text and number is None:
             return None, None, f"{label}: that is no number. Got: {text!r}. Write for example 100, or nothing."
         found.append(number)
     low, high = found

@@ -19,6 +19,7 @@ from . import words
 from .compat import event_options, html_block
 from .host import Host
 from .log_lines import CAUSES
+from .questions import build_question
 from .session import PageSession
 
 NO_NOTE = '<div id="tph-checkpoint-note"></div>'
@@ -181,11 +182,8 @@ def build_checkpoints(host: Host, session: Any) -> CheckpointsPart:
             use = gr.Button("Make it the adapter", elem_id="tph-checkpoint-use", min_width=100)
             delete = gr.Button("Delete …", variant="stop", elem_id="tph-checkpoint-delete", min_width=100)
         note = html_block(NO_NOTE, elem_id="tph-checkpoint-note-box")
-        with gr.Column(visible=False) as question:
-            asked = html_block("", elem_id="tph-checkpoint-question-box")
-            with gr.Row(elem_classes=["tph-buttons"]):
-                really = gr.Button("Delete for good", variant="stop", elem_id="tph-checkpoint-really", min_width=100)
-                keep = gr.Button("Keep", elem_id="tph-checkpoint-keep", min_width=100)
+        asking = build_question("tph-checkpoint", "tph-checkpoint-question-box", "Delete for good", "Keep")
+        question, asked, really, keep = asking
     part = CheckpointsPart(host, box, table, chosen, resume, note)
     done = [note, question, table, chosen]
     use.click(part.use, [session, chosen], done, **event_options())

@@ -23,6 +23,7 @@ from .fields import element_id, write_number
 from .host import Host
 from .live_facts import PAUSE, RESUME, VALUES, LiveFacts
 from .phases import next_phase
+from .questions import build_question
 from .session import PageSession
 
 NO_NOTE = '<div id="tph-control-note"></div>'
@@ -174,17 +175,13 @@ class LiveControls:
             updates[self.note] = NO_NOTE
         return updates
 
-    def press(self, wish: Wish, page: PageSession) -> str:
-        """Ask something of the shown run; the answer."""
-        return self._ask(wish, page)
-
     def pause(self, page: PageSession, label: str) -> str:
         """Pause or go on, as the button says."""
-        return self._ask(partial(pause_wish, label, self.host.in_webui), page)
+        return self.press(partial(pause_wish, label, self.host.in_webui), page)
 
     def set_value(self, name: str, page: PageSession, text: str | None) -> str:
         """Another value in force; the answer, or what is wrong at the field."""
-        return self._ask(partial(value_wish, name, str(text or "").strip()), page, name)
+        return self.press(partial(value_wish, name, str(text or "").strip()), page, name)
 
     def ask_discard(self, page: PageSession) -> list[Any]:
         """The question before everything is thrown away."""
@@ -202,7 +199,7 @@ class LiveControls:
         """End the shown run and keep nothing."""
         import gradio as gr
 
-        return [self._ask(discard_wish, page), gr.update(visible=False)]
+        return [self.press(discard_wish, page), gr.update(visible=False)]
 
     def go_on(self) -> list[Any]:
         """Discard nothing."""
@@ -218,7 +215,14 @@ class LiveControls:
             raise ValueError("Nothing is running.")
         return folder, state
 
-    def _ask(self, wish: Wish, page: PageSession, problem_of: str = "") -> str:
+    def press(self, wish: Wish, page: PageSession, problem_of: str = "") -> str:
+        """Ask something of the shown run; the answer.
+
+        Args:
+            wish: what is asked for.
+            page: which run it shows.
+            problem_of: name of the value that is marked if it is wrong.
+        """
         try:
             folder, state = self._live(page)
         except (ValueError, OSError) as error:
@@ -252,11 +256,8 @@ def build_controls(host: Host, session: Any) -> LiveControls:
                 parts[name] = gr.Button(label, visible=False, elem_id=f"tph-{name}-button", min_width=100)
             stop = gr.Button(LABELS["stop"], variant="stop", elem_id="tph-stop-button", min_width=100)
             discard = gr.Button(f"{LABELS['discard']} …", variant="stop", elem_id="tph-discard-button", min_width=100)
-        with gr.Column(visible=False) as question:
-            asked = html_block("", elem_id="tph-discard-box")
-            with gr.Row(elem_classes=["tph-buttons"]):
-                really = gr.Button("Discard for good", variant="stop", elem_id="tph-discard-really", min_width=100)
-                keep = gr.Button("Go on training", elem_id="tph-discard-keep", min_width=100)
+        asking = build_question("tph-discard", "tph-discard-box", "Discard for good", "Go on training")
+        question, asked, really, keep = asking
         with gr.Row(visible=False, elem_classes=["tph-values"]) as planned:
             appliers = [_build_value(name, parts) for name in VALUES]
         note = html_block(NO_NOTE, elem_id="tph-control-note-box")

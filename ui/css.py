@@ -196,7 +196,7 @@ path.tph-gain-context { stroke: var(--tph-line); } path.tph-gain-order { stroke:
 .tph-tab tr:has(+ .tph-said) td { border-bottom: 0 !important; }
 #tph-run-details { display: flex; flex-direction: column; gap: 14px; }
 
-#tph-recheck { display: none !important; }
+#tph-recheck, #tph-looked { display: none !important; }
 .tph-tab .tph-field [data-testid="block-info"] + div { white-space: pre-line; }
 #tph-product { font-size: 13px; color: var(--tph-muted); } #tph-product b { color: var(--body-text-color, inherit); }
 #tph-product-box { grid-column: 1 / -1; }

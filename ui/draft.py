@@ -26,6 +26,13 @@ READ_JS = f'() => {{ try {{ return [localStorage.getItem("{_STORE}") || ""] }} c
 # from now on changes of fields are kept; before, they were those of the page's beginning
 RESTORED_JS = "() => { window.tphRestored = true; return [] }"
 
+# puts problems that were looked for again into the box; the answer may come late, so only marks that still stand are replaced, and a
+# word beside them never
+LOOKED_JS = """(looked, box) => {
+    if (!looked || !/data-first=/.test(box)) return [box];
+    return [looked.replace(" data-first=", " data-again data-first=") + (/<p id="tph-note".*$/s.exec(box)?.[0] || "")];
+}"""
+
 # brings the first field that is marked into sight, once its group is open
 SHOW_FIRST_JS = """() => {
     let patience = 40;
@@ -54,8 +61,12 @@ def keep_js(infos: Sequence[SettingInfo], adapters_dir: str) -> str:
         draft["{_PLACE}"] = {json.dumps(adapters_dir)};
         try {{ localStorage.setItem("{_STORE}", JSON.stringify(draft)) }} catch (error) {{ }}
         clearTimeout(window.tphLookAgain);
+        const marks = () => document.querySelector("#tph-problems[data-first]");
+        const before = marks()?.outerHTML;
         window.tphLookAgain = setTimeout(() => {{
-            if (document.querySelector("#tph-problems[data-first]")) document.querySelector("#tph-recheck").click();
+            // not the marks that a button has set since: they are newer than what was typed
+            const now = marks();
+            if (now && (now.outerHTML === before || "again" in now.dataset)) document.querySelector("#tph-recheck").click();
         }}, {_WAIT});
         return [];
     }}"""

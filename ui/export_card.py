@@ -74,10 +74,8 @@ def read_wish(values: dict[str, Any], paths: list[str] | None) -> dict[str, Any]
     Raises:
         ValueError: something is missing; in the fields' words.
     """
-    kind, texts = (
-        values["kind"],
-        {name: str(values.get(name) or "").strip() for name in ("base", "out", "like", "model", "dtype")},
-    )
+    kind = values["kind"]
+    texts = {name: str(values.get(name) or "").strip() for name in ("base", "out", "like", "model", "dtype")}
     source = texts["model"] if kind == GGUF_MODEL and texts["model"] else ""
     if not source:
         if not paths or len(paths) != 1:

@@ -32,12 +32,8 @@ class Filling:
         self._form = form
         self._actions = actions
 
-    def recheck(self, box: str | None, *values: Any) -> Any:
-        """The box of problems anew while there are marks at fields: what is mended goes away."""
-        import gradio as gr
-
-        if "data-first=" not in (box or ""):
-            return gr.update()
+    def recheck(self, *values: Any) -> str:
+        """The problems anew, for :data:`draft.LOOKED_JS` to put into the box: what is mended goes away."""
         return message_html(list(self._form.config(values).problems()))
 
     def restore(self, draft: str | None) -> list[Any]:
@@ -178,6 +174,4 @@ def for_terminal(config: RunConfig, facts: Mapping[str, Any], in_webui: bool) ->
     if loading["quantization"] == "none" and facts.get("dtype"):
         loading["dtype"] = facts["dtype"]
     known = {name: value for name, value in loading.items() if value}
-    changed = config.model_copy(update={"model": config.model.model_copy(update=known)})
-    changed._load_problems = config._load_problems
-    return changed
+    return config.model_copy(update={"model": config.model.model_copy(update=known)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
@@ -63,12 +64,13 @@ class Form:
         after the same entry was chosen again.
         """
         own = {"model.path": "", "run.adapters_dir": str(self.host.adapters_dir())} if self.host.in_webui else {}
-        listed = {field: dict(self.file_choices(field)) for field in FILE_FIELDS}
-        found = [
-            listed[info.field].get(value, value) if info.field in FILE_FIELDS and isinstance(value, str) else value
-            for info, value in zip(self.infos, values, strict=True)
-        ]
+        found = [self._file_of(info, value) for info, value in zip(self.infos, values, strict=True)]
         return settings_from_form(self.infos, found, own)
+
+    def _file_of(self, info: SettingInfo, value: Any) -> Any:
+        """The path of an offered file that is named as its field lists it; everything else as it is."""
+        is_name = info.field in FILE_FIELDS and isinstance(value, str) and value != NOTHING and not Path(value).is_absolute()
+        return dict(self.file_choices(info.field)).get(value, value) if is_name and value else value
 
     def values(self, config: RunConfig) -> list[Any]:
         """The fields' values that show a configuration."""

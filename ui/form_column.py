@@ -13,7 +13,7 @@ from typing import Any
 from ..runs.store import list_runs
 from .actions import Actions
 from .compat import event_options
-from .draft import READ_JS, RESTORED_JS, SHOW_FIRST_JS, keep_js
+from .draft import LOOKED_JS, READ_JS, RESTORED_JS, SHOW_FIRST_JS, keep_js
 from .fields import NOTHING
 from .filling import Filling
 from .form import Form, build_form, with_refresh
@@ -101,8 +101,9 @@ def wire_form(column: FormColumn, actions: Actions, box: Any, suggestions: Sugge
     keep = keep_js(form.infos, str(column.host.adapters_dir()))
     gr.on(changes, None, form.components, None, js=keep, **event_options())
     # the script of the line above presses it while fields are marked; nothing is asked of the server otherwise
-    again = gr.Button("Look again", elem_id="tph-recheck")
-    again.click(filling.recheck, fields, box, **event_options())
+    again, looked = gr.Button("Look again", elem_id="tph-recheck"), gr.Textbox(elem_id="tph-looked")
+    found = again.click(filling.recheck, form.components, looked, **event_options(trigger_mode="always_last"))
+    found.then(None, [looked, box], box, js=LOOKED_JS, **event_options())
     draft = gr.Textbox(visible=False)
     restored = page.load(filling.restore, draft, form.components, js=READ_JS, **event_options())
     restored.then(None, None, None, js=RESTORED_JS, **event_options())

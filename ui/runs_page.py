@@ -23,6 +23,7 @@ from .compat import event_options, html_block
 from .export_card import build_export
 from .feed import feed_of
 from .host import Host
+from .questions import build_question
 from .queue_page import QueuePage, build_queue
 from .runs_list import NO_DETAILS, NO_RUNS, choice_label, compare_html, details_html, runs_html
 from .runs_watch import ListSession, SharedRuns, changes
@@ -234,11 +235,8 @@ def build_runs(host: Host) -> RunsPage:
                 for words_, name, variant in _BUTTONS
             ]
         note = html_block(NO_NOTE, elem_id="tph-runs-note-box")
-        with gr.Column(visible=False) as question:
-            asked = html_block("", elem_id="tph-runs-question-box")
-            with gr.Row(elem_classes=["tph-buttons"]):
-                really = gr.Button("Delete for good", variant="stop", elem_id="tph-runs-really", min_width=120)
-                keep = gr.Button("Keep", elem_id="tph-runs-keep", min_width=120)
+        asking = build_question("tph-runs", "tph-runs-question-box", "Delete for good", "Keep", min_width=120)
+        question, asked, really, keep = asking
         details = html_block(NO_DETAILS, elem_id="tph-run-details-box")
         build_export(host, chosen)
         order = gr.Dropdown(list(ORDERS), value=ORDERS[0], label="Order", elem_id="tph-runs-order", elem_classes=["tph-field"])

@@ -113,7 +113,7 @@ def test_a_range_where_a_loss_decides() -> None:
     transitions = Transition("loss", minimum=0.5, latest=1.0), Transition("loss", minimum=0.25)
     sampler = planned(*transitions, phases=("length", "shuffled", "sequential"))
     assert switch_ranges(sampler.plan, sampler.earliest_plan()) == [
-        {"phase": "shuffled", "stage": 1, "cause": "at the latest after 1 epochs", "steps": (6, 12), "epochs": (0.5, 1.0)},
+        {"phase": "shuffled", "stage": 1, "cause": "at the latest after 1 epoch", "steps": (6, 12), "epochs": (0.5, 1.0)},
         {"phase": "sequential", "stage": 2, "cause": "when the loss allows it", "steps": (9, None), "epochs": (0.75, None)},
     ]
     batches = iter(sampler)

@@ -26,7 +26,7 @@ EVENTS = [
     {"event": "evaluation", "step": 1, "epoch": 0.5, "loss": 3.5},
     {"event": "evaluation", "step": 2, "epoch": 1.0, "loss": 2.0},
     {"event": "understanding", "step": 2, "epoch": 1.0, "gains": {"context": gain(0.2, change=0.1, change_error=0.01)}},
-    {"event": "phase", "step": 2, "epoch": 1.0, "phase": "sequential", "stage": 1, "cause": "after 1 epochs"},
+    {"event": "phase", "step": 2, "epoch": 1.0, "phase": "sequential", "stage": 1, "cause": "after 1 epoch"},
     step(3, 2.0, None, 40, seconds=0.25),
 ]
 
@@ -55,7 +55,7 @@ def test_the_rows_literally() -> None:
     }
     assert (sequential["phase"], sequential["cause"], sequential["begin"], sequential["end"]) == (
         "sequential",
-        "after 1 epochs",
+        "after 1 epoch",
         1.0,
         2.0,
     )

@@ -129,7 +129,7 @@ def test_whole_models_and_sparse_increments(folder: RunFolder) -> None:
     (folder.path / "config.json").write_text("{}")
     make_card(folder)
     assert "A whole model: a full fine-tuning of **tiny-base**" in card(folder)
-    assert ModelCard.load(folder.path / "README.md").data.library_name == "transformers"
+    assert ModelCard.load(folder.path / "README.md").data.to_dict()["library_name"] == "transformers"
     (folder.path / "config.json").unlink()
     with pytest.raises(ValueError, match="holds no adapter and no model"):
         make_card(folder)

@@ -20,7 +20,7 @@ from webui_double import loader
 
 FLAGS = ("--cpu", "--extensions", "training_pro")
 LONG = {"epochs": 400.0}
-PATIENCE = 60.0  # seconds that a run may take on a busy machine
+PATIENCE = 180.0  # seconds that a run may take on a busy machine
 
 
 @pytest.fixture(scope="module", autouse=True)

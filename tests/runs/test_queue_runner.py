@@ -1,5 +1,6 @@
 """Who works on the queue: what begins when, what waits with a word, what an entry's end leaves."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from began import begin_run
 from training_pro.config import RunConfig
 from training_pro.runs import queue_runner, registry
 from training_pro.runs.events import EventWriter
@@ -14,7 +16,7 @@ from training_pro.runs.queue import DONE, FAILED, RUNNING, WAITING, Entry, Owner
 from training_pro.runs.queue_runner import Place, QueueRunner, end_of, ensure_runner, stop_runner
 from training_pro.runs.registry import RunBusyError, RunHandle
 from training_pro.runs.state import process_start_time
-from training_pro.runs.store import RunFolder, open_run_folder, write_json
+from training_pro.runs.store import RunFolder, write_json
 
 
 class Works:
@@ -32,16 +34,8 @@ class Works:
     def launch(self, config: RunConfig) -> RunHandle:
         if self.error:
             raise self.error
-        handle = registry.claim(config.adapter.name)
-        try:
-            handle.folder = open_run_folder(self.adapters, config.adapter.name, config.adapter.if_exists)
-        except ValueError:
-            registry.release()
-            raise
-        import os
-
-        write_json(handle.folder.parameters, config.to_dict())
-        self.diary = EventWriter(handle.folder.events)
+        handle, folder = begin_run(self.adapters, config)
+        self.diary = EventWriter(folder.events)
         self.diary("run_started", name=handle.name, pid=os.getpid(), process_started=process_start_time())
         self.launched.append(config.adapter.name)
         return handle
@@ -253,7 +247,7 @@ def test_one_thread_for_all_pages(works: Works) -> None:
         assert ensure_runner(place, seconds=0.01) is first
         assert [thread.name for thread in threading.enumerate()].count("training queue") == 1
         works.add("a")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not works.launched and time.monotonic() < deadline:
             time.sleep(0.01)
         assert works.launched == ["a"]

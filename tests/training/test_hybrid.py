@@ -54,7 +54,7 @@ def check_order(steps: list[Any], begins: int, num_steps: int = 24, per_step: in
 @pytest.mark.parametrize(
     ("batching", "begins", "cause"),
     [
-        ({"switch_epochs": 1.0}, 12, "after 1 epochs"),
+        ({"switch_epochs": 1.0}, 12, "after 1 epoch"),
         ({"switch_epochs": 0.5}, 6, "after 0.5 epochs"),
         ({"switch_by": "steps", "switch_steps": 7}, 7, "after 7 steps"),
         (

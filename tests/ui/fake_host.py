@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from began import begin_run
 from training_pro.config import RunConfig
 from training_pro.data.preview import Piece, Preview, PreviewSample, with_borders
 from training_pro.runs import registry
 from training_pro.runs.check_report import CheckReport
 from training_pro.runs.events import EventWriter
 from training_pro.runs.state import process_start_time
-from training_pro.runs.store import RunFolder, open_run_folder, write_json
+from training_pro.runs.store import RunFolder, write_json
 from training_pro.ui.host import Host
 
 CHECK_RESULT = CheckReport(
@@ -98,15 +99,9 @@ class FakeHost:
 
     def _launch(self, config: RunConfig) -> registry.RunHandle:
         config.require_valid()
-        handle = registry.claim(config.adapter.name)
-        try:
-            handle.folder = open_run_folder(self.adapters, config.adapter.name, config.adapter.if_exists)
-        except ValueError:
-            registry.release()
-            raise
-        write_json(handle.folder.parameters, config.to_dict())
+        handle, folder = begin_run(self.adapters, config)
         self.launched.append(config)
-        self.writers.append(start_diary(handle.folder))
+        self.writers.append(start_diary(folder))
         return handle
 
     @property

@@ -40,9 +40,7 @@ def set_value(tab: Any, name: str, text: str, *, by_enter: bool = False) -> None
 
 
 def wait_value(tab: Any, name: str, text: str) -> None:
-    tab.page.wait_for_function(
-        f"document.querySelector('#tph-live-{name} input, #tph-live-{name} textarea').value === '{text}'", timeout=10_000
-    )
+    tab.page.wait_for_function(f"document.querySelector('#tph-live-{name} input, #tph-live-{name} textarea').value === '{text}'")
 
 
 def wait_note(tab: Any, words: str) -> None:

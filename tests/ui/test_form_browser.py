@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shlex
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from training_pro.config import RunConfig
 from training_pro.config.loading import parse_yaml
 from training_pro.runs.check_report import CheckReport
 from training_pro.runs.store import RunFolder
+from training_pro.ui.filling import Filling
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gradio 4's own, about its dependencies
 
@@ -313,4 +315,44 @@ def test_a_phone_needs_no_sideways_scrolling(url: str, fake: FakeHost, open_tab:
     )
     boxes = {name: tab.page.locator(f"#{name}").bounding_box() for name in parts}
     assert {name for name, box in boxes.items() if not box or box["x"] < 0 or box["x"] + box["width"] > 390} == set()
+    assert tab.errors == []
+
+
+def test_a_late_look_at_the_marks_replaces_nothing_newer(url: str, open_tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    free.set()
+    slow = Filling.recheck
+
+    def recheck(self: Filling, *values: Any) -> str:
+        free.wait(60)
+        return slow(self, *values)
+
+    monkeypatch.setattr(Filling, "recheck", recheck)
+    tab = open_tab(url)
+    tab.page.click("#tph-presets button >> nth=0")
+    fill(tab.page, "adapter.rank", "0")
+    tab.page.click("#tph-check-button")
+    tab.page.wait_for_selector("#tph-problems[data-first]")
+    tab.page.click("#tph-preset-load")  # the defaults; a word beside the marks, and a change of the field that is marked
+    tab.page.wait_for_selector("#tph-note >> text=The preset Defaults was loaded.")
+    wait_value(tab, "adapter.rank", str(RunConfig().adapter.rank))
+    tab.page.wait_for_selector("#tph-problems[data-again]")  # the data set is missing, still
+    assert "The preset Defaults was loaded." in tab.text("#tph-note")
+    free.clear()
+    fill(tab.page, "training.epochs", "2")
+    tab.page.wait_for_timeout(600)  # it is being looked at
+    tab.page.fill("#tph-preset-name :is(input, textarea)", "newer")
+    tab.page.click("#tph-preset-save")
+    tab.page.wait_for_selector("#tph-note >> text=The preset newer was saved")
+    free.set()
+    fill(tab.page, "training.epochs", "-1")
+    tab.page.wait_for_timeout(1500)
+    assert "The preset newer was saved" in tab.text("#tph-note")
+    assert tab.page.query_selector("#tph-problems[data-first]") is None
+    tab.page.click("#tph-check-button")
+    tab.page.wait_for_selector("#tph-problems li >> nth=1")
+    fill(tab.page, "training.epochs", "1")  # one change after the other, faster than the answers
+    tab.page.wait_for_selector("#tph-problems[data-again] li", state="attached")
+    choose(tab.page, "data.dataset", "animals.jsonl")
+    tab.page.wait_for_selector("#tph-problems:not([data-first])", state="attached")
     assert tab.errors == []

@@ -294,7 +294,7 @@ def test_a_closed_page_leaves_no_stream_behind(url: str, fake: FakeHost, open_ta
 
     monkeypatch.setattr(watch.RunFollower, "read", counted)
     tab = open_tab(url)
-    assert all(looks.acquire(timeout=10) for _ in range(4))
+    assert all(looks.acquire(timeout=90) for _ in range(4))
     tab.page.close()
     for _ in range(40):
         if not looks.acquire(timeout=3):

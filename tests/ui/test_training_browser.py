@@ -13,9 +13,10 @@ from browser import choose, fill
 from training_pro.runs.state import read_state
 from training_pro.runs.store import RunFolder
 
-PATIENCE = 120_000  # milliseconds
+PATIENCE = 400_000  # milliseconds
 
 
+@pytest.mark.timeout(900)
 def test_from_data_set_to_adapter(real_url: str, adapters: Path, open_tab: Any) -> None:
     tab = open_tab(real_url)
     page = tab.page

@@ -139,7 +139,7 @@ def test_next_phase_is_asked_for_only_where_there_is_one(fake: FakeHost) -> None
     for presses in (1, 2):
         assert "The phase &#x27;sequential&#x27; begins" in page.press("phase")
         assert read_control(folder.control) == Control(save_requests=1, phase_requests=presses)
-    fake.emit("phase", step=5, epoch=1.0, phase="sequential", stage=1, cause="after 1 epochs")
+    fake.emit("phase", step=5, epoch=1.0, phase="sequential", stage=1, cause="after 1 epoch")
     assert "This run has no further phase." in page.press("phase")
 
 

@@ -21,8 +21,8 @@ EVIL = '<img src=x onerror="alert(1)">'
         ({"event": "stage", "stage": "training", "detail": ""}, "training"),
         ({"event": "message", "text": "Mind the gap."}, "Mind the gap."),
         (
-            {"event": "phase", "phase": "sequential", "step": 7, "cause": "after 1 epochs"},
-            "Phase sequential begins after step 7 (after 1 epochs).",
+            {"event": "phase", "phase": "sequential", "step": 7, "cause": "after 1 epoch"},
+            "Phase sequential begins after step 7 (after 1 epoch).",
         ),
         ({"event": "evaluation", "step": 7, "loss": 1.25}, "Evaluation at step 7: loss 1.250."),
         (

@@ -50,7 +50,7 @@ def test_a_running_run_shows_all_its_numbers() -> None:
 
 
 LENGTH = {"event": "phase", "step": 0, "epoch": 0.0, "phase": "length", "stage": 0, "cause": ""}
-SEQUENTIAL = {"event": "phase", "step": 1005, "epoch": 0.25, "phase": "sequential", "stage": 1, "cause": "after 1 epochs"}
+SEQUENTIAL = {"event": "phase", "step": 1005, "epoch": 0.25, "phase": "sequential", "stage": 1, "cause": "after 1 epoch"}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ SEQUENTIAL = {"event": "phase", "step": 1005, "epoch": 0.25, "phase": "sequentia
     [
         ("hybrid", [], None),
         ("hybrid", [LENGTH], "length since the beginning"),
-        ("hybrid", [LENGTH, SEQUENTIAL], "sequential since step 1,005 (after 1 epochs)"),
+        ("hybrid", [LENGTH, SEQUENTIAL], "sequential since step 1,005 (after 1 epoch)"),
         ("length", [LENGTH], None),
         (None, [LENGTH], None),
     ],
