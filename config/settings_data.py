@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import field_validator
 
-from ..data.chat_choice import TRAIN_ON
+from ..data.chat.choice import TRAIN_ON
+from ..data.chat.truncation import TOO_LONG
 from ..data.exchanges import ENTRIES
 from ..data.formats import SOURCES
 from ..data.mixing import MIX_UNITS, MIXES
 from ..data.origins import as_share
-from ..data.truncation import TOO_LONG
 from ..slicing.cuts import CUTS
 from ..slicing.languages import AUTO, LANGUAGES
 from .field import Section, setting, worded

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..batching.course import LOSS_RANGES, MINIMUM_EPOCHS, MODES, SMOOTHING_STEPS, TRIGGERS
-from ..data.embedding import EMBEDDINGS
 from ..data.packing import NEEDS_VECTORS, PACKERS
+from ..data.packing.embedding import EMBEDDINGS
 from ..train_utils import PRECISIONS
 from .field import Section, setting, worded
 from .log_packages import LOG_PACKAGES

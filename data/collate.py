@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .chat import IGNORE
+from .exchanges.joins import COLUMNS, in_context, join, read_stored
 from .items import Item, is_context, is_pack
-from .joins import COLUMNS, in_context, join, read_stored
 
 if TYPE_CHECKING:
     import numpy as np

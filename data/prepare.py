@@ -27,8 +27,8 @@ import numpy as np
 from .cache import default_cache_dir, filling
 from .conversations import Conversations, ConversationWriter
 from .exchanges import EXCHANGE
+from .exchanges.joins import Joins
 from .fingerprint import hash_file, tokenizer_identity
-from .joins import Joins
 from .mixing import mix
 from .origins import DATA_SET, EVALUATION, Origin, origins_of
 from .progress import Meter, Progress
@@ -36,7 +36,7 @@ from .report import DataReport, add_source, describe, describe_sources, nothing_
 from .samples import PlacedSample, SampleMaker
 from .selection import Choice, Units, hold_out, use_shares
 from .sources import list_files, read_rows
-from .sources_report import SourceReport, check_broken_share
+from .sources.report import SourceReport, check_broken_share
 from .stored import SampleWriter, StoredSamples
 
 __all__ = ["Prepared", "data_fingerprint", "default_cache_dir", "prepare", "tokenizer_identity"]

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from .origins import Origin
-from .sources_report import SourceReport
+from .sources.report import SourceReport
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.chat_choice import wanted_messages
-from ..data.chat_plan import plan
-from ..data.chat_render import ConversationError, Message, Renderer, View, require_template
-from ..data.chat_tokens import IGNORE, tokenize
-from ..data.truncation import CUT_FRONT, exchanges, shorten
+from ..data.chat.choice import wanted_messages
+from ..data.chat.plan import plan
+from ..data.chat.render import ConversationError, Message, Renderer, View, require_template
+from ..data.chat.tokens import IGNORE, tokenize
+from ..data.chat.truncation import CUT_FRONT, exchanges, shorten
 
 FULL, ALONE, PERMUTED, LAST = "full", "alone", "permuted", "last"
 LOOKED_AT_PER_REPLY = 50

@@ -81,7 +81,7 @@ def relative(path: Path) -> str:
 
 
 def module_name(path: Path) -> str:
-    """``data/chat.py`` -> ``data.chat``; a package is named like its folder."""
+    """``data/prepare.py`` -> ``data.prepare``; a package is named like its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     if parts[0] == "import_root":
         return ""

@@ -128,7 +128,7 @@ def _embedder(config: RunConfig, model: Any, tokenizer: Any) -> Any:
     batching = config.batching
     if batching.packing not in NEEDS_VECTORS:
         return None
-    from ..data.embedding import make_embedder
+    from ..data.packing.embedding import make_embedder
 
     return make_embedder(batching.pack_embedding, model, tokenizer, folder=batching.pack_embedding_folder)
 

@@ -18,8 +18,8 @@ from training_pro.data.chat import (
     require_template,
     tokenize_conversation,
 )
-from training_pro.data.chat_spans import DROPS_THINKING
-from training_pro.data.chat_words import LOST_PLACE
+from training_pro.data.chat.spans import DROPS_THINKING
+from training_pro.data.chat.words import LOST_PLACE
 
 GENERATION = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"

@@ -7,7 +7,7 @@ import tiny
 from chat_cases import CONVERSATIONS, OWN, SYSTEM, reply, tokenizer_for, user
 from test_truncation import samples_of
 from training_pro.data.chat import ConversationError, conversation_samples
-from training_pro.data.chat_choice import mark_of, unfollowed, wanted_messages
+from training_pro.data.chat.choice import mark_of, unfollowed, wanted_messages
 
 ASKED = [SYSTEM, user("Qa1q"), reply("Ra1r"), user("Qb2q"), reply("Rb2r")]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from chat_cases import CONVERSATIONS, OWN, SENTINEL, TOOLS, tokenizer_for, trl_templates
 from training_pro.data.chat import IGNORE, TemplateError, TokenizedConversation, conversation_samples
-from training_pro.data.chat_words import LOST_CALLS, LOST_PLACE, LOST_REPLY, LOST_THINKING, LOST_WORDS, as_parts, as_strings
+from training_pro.data.chat.words import LOST_CALLS, LOST_PLACE, LOST_REPLY, LOST_THINKING, LOST_WORDS, as_parts, as_strings
 
 TRL = trl_templates()
 TEMPLATES = {**OWN, **{f"trl {name}": source for name, source in TRL.items()}}

@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 from training_pro.config import RunConfig
-from training_pro.data import embedding as module
-from training_pro.data.embedding import EMBEDDINGS, InputEmbeddings, make_embedder, mean_input_embeddings
+from training_pro.data.packing import embedding as module
+from training_pro.data.packing.embedding import EMBEDDINGS, InputEmbeddings, make_embedder, mean_input_embeddings
 
 TEXTS = ["where is the harbour", "who paints every boat blue in spring", "the soup", "", "the soup the soup"]
 

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_pro.data import encoding
-from training_pro.data.encoding import SIGNATURES, find_encoding, guess_code_page, open_text
+from training_pro.data.sources import encoding
+from training_pro.data.sources.encoding import SIGNATURES, find_encoding, guess_code_page, open_text
 
 FRENCH = "Il était une fois, à côté du château, une fée très âgée. « Ça suffit », dit-elle.\n"
 GERMAN = "Grüße aus München: die Größe der Häuser überrascht mich.\n"

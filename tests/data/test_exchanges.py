@@ -6,9 +6,9 @@ import pytest
 from chat_cases import OWN, reply, tokenizer_for, user
 from hypothesis import given
 from hypothesis import strategies as st
-from training_pro.data.chat_choice import wanted_messages
+from training_pro.data.chat.choice import wanted_messages
 from training_pro.data.exchanges import question_of, stretches, wanted_in
-from training_pro.data.exchanges_borders import Borders
+from training_pro.data.exchanges.borders import Borders
 
 SYSTEM = {"role": "system", "content": "s"}
 U, R, X = user("q"), reply("r"), reply("x", train=False)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 from training_pro.data.formats import SOURCES, check_format, parse_row
-from training_pro.data.formats_messages import ROLES, BadRow, listed
-from training_pro.data.formats_template import read_format_file
+from training_pro.data.formats.messages import ROLES, BadRow, listed
+from training_pro.data.formats.template import read_format_file
 
 U, A = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}
 S = {"role": "system", "content": "Be kind."}

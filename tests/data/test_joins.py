@@ -22,7 +22,7 @@ from training_pro.data.prepare import Prepared, data_fingerprint
 from training_pro.data.report import DataReport
 from training_pro.data.samples import SampleMaker
 from training_pro.data.sources import Row
-from training_pro.data.sources_report import SourceReport
+from training_pro.data.sources.report import SourceReport
 
 
 def talk(num: int, name: str = "", system: bool = True) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def spelled(tokenizer: Any, ids: list[int]) -> str:
 
 
 def join_of(samples: list[Any]) -> np.ndarray:
-    from training_pro.data.joins import Stored, join
+    from training_pro.data.exchanges.joins import Stored, join
 
     return join([Stored(sample.input_ids, sample.labels, sample.joint) for sample in samples])
 

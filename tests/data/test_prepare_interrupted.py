@@ -14,7 +14,7 @@ from training_pro.config import DataSettings
 from training_pro.data import prepare as module
 from training_pro.data import progress as progress_module
 from training_pro.data.prepare import prepare
-from training_pro.data.samples_chat import ChatSamples
+from training_pro.data.samples.chat import ChatSamples
 
 
 class Stopped(BaseException):

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_pro.config import DataSettings
 from training_pro.data.chat import IGNORE, conversation_samples, encode
-from training_pro.data.chat_plan import AS_PARTS
-from training_pro.data.chat_spans import DROPS_THINKING, NO_PROMPT
-from training_pro.data.chat_tokens import token_from, token_until
-from training_pro.data.chat_words import LOST_CALLS, LOST_REPLY, LOST_THINKING, LOST_TOOLS
+from training_pro.data.chat.plan import AS_PARTS
+from training_pro.data.chat.spans import DROPS_THINKING, NO_PROMPT
+from training_pro.data.chat.tokens import token_from, token_until
+from training_pro.data.chat.words import LOST_CALLS, LOST_REPLY, LOST_THINKING, LOST_TOOLS
 from training_pro.data.report import DataReport
 from training_pro.data.sample import Sample
-from training_pro.data.samples_chat import NO_END, NOT_FOLLOWED, ChatSamples
+from training_pro.data.samples.chat import NO_END, NOT_FOLLOWED, ChatSamples
 from training_pro.data.sources import Row
-from training_pro.data.sources_report import FileReport, SourceReport
+from training_pro.data.sources.report import FileReport, SourceReport
 
 
 def row(messages: list[dict], line: int = 1, tools: Any = None) -> Row:

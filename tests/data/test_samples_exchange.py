@@ -7,14 +7,14 @@ import pytest
 from chat_cases import CONVERSATIONS, OWN, SENTINEL, SYSTEM, TOOLS, reply, tokenizer_for, trl_templates, user
 from training_pro.config import DataSettings
 from training_pro.data.chat import IGNORE
-from training_pro.data.chat_words import as_parts, as_strings
-from training_pro.data.exchanges_runs import Shape
-from training_pro.data.joins import Stored, in_context, join
+from training_pro.data.chat.words import as_parts, as_strings
+from training_pro.data.exchanges.joins import Stored, in_context, join
+from training_pro.data.exchanges.runs import Shape
 from training_pro.data.report import DataReport
 from training_pro.data.sample import ALONE, ANEW, APPEND, PRECEDE, Sample
-from training_pro.data.samples_exchange import KEPT_WHOLE, NUM_BEHIND, NUM_CONTEXT, RENDERED_ANEW, ExchangeSamples
+from training_pro.data.samples.exchange import KEPT_WHOLE, NUM_BEHIND, NUM_CONTEXT, RENDERED_ANEW, ExchangeSamples
 from training_pro.data.sources import Row
-from training_pro.data.sources_report import FileReport, SourceReport
+from training_pro.data.sources.report import FileReport, SourceReport
 from training_pro.train_utils import CHAT_TEMPLATES, read_chat_template
 
 TEMPLATES = {

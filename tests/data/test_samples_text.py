@@ -13,7 +13,7 @@ from training_pro.chunking import slice_text, slide_text
 from training_pro.config import RunConfig
 from training_pro.data.report import DataReport
 from training_pro.data.sample import Sample
-from training_pro.data.samples_text import TextSamples
+from training_pro.data.samples.text import TextSamples
 from training_pro.data.sources import Row
 
 TEXT = "One two three. Four five six. Seven eight nine. Ten eleven twelve.\n\n\nNo.\n\n\nThe last one. It ends here."

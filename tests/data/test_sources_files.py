@@ -5,8 +5,8 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from training_pro.data import sources_files
-from training_pro.data.sources_files import list_files, natural_key
+from training_pro.data.sources import files as sources_files
+from training_pro.data.sources.files import list_files, natural_key
 
 NAMES = ["a/file2.txt", "a/file10.txt", "b.md", "file1.txt", "File3.txt", "file20.jsonl", "z/deep/er/x.JSON"]
 

@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from training_pro.data.sources_json import Record, is_json_lines, read_document, read_lines
+from training_pro.data.sources.json_rows import Record, is_json_lines, read_document, read_lines
 
 ONE, TWO, THREE = ({"instruction": f"Say {n}.", "output": n} for n in ("one", "two", "three"))
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}

@@ -1,7 +1,7 @@
 """Counts are exact, lists are short, and too many broken rows stop with their places."""
 
 import pytest
-from training_pro.data.sources_report import BrokenRow, FileReport, SourceReport, check_broken_share
+from training_pro.data.sources.report import BrokenRow, FileReport, SourceReport, check_broken_share
 
 
 def report_of(num_rows: int, num_broken: int, where: str = "line") -> SourceReport:

@@ -11,10 +11,11 @@ import pytest
 import training_pro
 from hypothesis import given
 from hypothesis import strategies as st
-from training_pro.data import sources, sources_json
-from training_pro.data.json_window import Window, has_inner_newline
+from training_pro.data import sources
 from training_pro.data.sources import SourceReport, TextPieces, read_rows
-from training_pro.data.sources_json import Record, read_document
+from training_pro.data.sources import json_rows as sources_json
+from training_pro.data.sources.json_rows import Record, read_document
+from training_pro.data.sources.json_window import Window, has_inner_newline
 
 WORDS = st.lists(st.sampled_from(["Say", "ünï", "\n", '"', "\\", "{", "}]", ",", ":", "null", "1", "role"]), max_size=5).map(
     " ".join

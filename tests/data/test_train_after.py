@@ -8,7 +8,7 @@ from chat_cases import reply, tokenizer_for, user
 from hypothesis import given
 from hypothesis import strategies as st
 from test_truncation import samples_of
-from training_pro.data.train_after import first_token_after, place_after, unescaped
+from training_pro.data.chat.train_after import first_token_after, place_after, unescaped
 
 
 @pytest.mark.parametrize(

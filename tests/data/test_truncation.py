@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_pro.config import DataSettings
 from training_pro.data.chat import IGNORE
+from training_pro.data.chat.truncation import TOO_LONG, exchanges, shorten
 from training_pro.data.report import DataReport
-from training_pro.data.samples_chat import ChatSamples
+from training_pro.data.samples.chat import ChatSamples
 from training_pro.data.sources import Row
-from training_pro.data.sources_report import FileReport, SourceReport
-from training_pro.data.truncation import TOO_LONG, exchanges, shorten
+from training_pro.data.sources.report import FileReport, SourceReport
 
 CHAT = [SYSTEM, user("Qa1q"), reply("Ra1r"), user("Qb2q"), reply("Rb2r"), user("Qc3q"), reply("Rc3r"), user("Qd4q")]
 

@@ -10,7 +10,7 @@ from chat_cases import reply, user
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateError
-from training_pro.data.chat_words import as_parts
+from training_pro.data.chat.words import as_parts
 from training_pro.evaluation.replies import (
     ALONE,
     BROKEN,

@@ -6,7 +6,7 @@ How a longer sample is made (H head, T tail, P part; `data.sample.Joint` says wh
     PRECEDE    H L1    +  H L2    +  H L3     ->   H P1 P2 L3          L is the sample without its head, P what it is before others
     ANEW       the longer samples themselves are stored with the first of them (with context: with the last)
 
-Guarantee: what comes out equals the chat template's rendering of those messages (data.samples_exchange has proved it), or the text from
+Guarantee: what comes out equals the chat template's rendering of those messages (data.samples.exchange has proved it), or the text from
 the first block's beginning to the last one's end, nothing twice and nothing lost. Lengths are known without touching a token.
 Price: about 30 bytes a stored sample; a length is a few look-ups.
 """
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .sample import ALONE, ANEW, APPEND, PRECEDE, Joint
+from ..sample import ALONE, ANEW, APPEND, PRECEDE, Joint
 
 COLUMNS = ("input_ids", "labels", "way", "context", "head", "tail", "part", "more_ids", "more_labels")
 

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .chat_choice import REPLY_ROLE
-from .chat_render import Message
-from .chat_words import content_text
-from .truncation import exchanges
+from ..chat.choice import REPLY_ROLE
+from ..chat.render import Message
+from ..chat.truncation import exchanges
+from ..chat.words import content_text
 
 CONVERSATION, EXCHANGE, AUTO = "conversation", "exchange", "auto"
 ENTRIES = (AUTO, CONVERSATION, EXCHANGE)

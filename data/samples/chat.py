@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .chat_choice import EVERYTHING, unfollowed, wanted_messages
-from .chat_plan import Rendered, plan
-from .chat_render import ConversationError, Message, Renderer, View, require_template
-from .chat_tokens import IGNORE, Tokens, tokenize
-from .report import KEPT_EXAMPLES, DataReport
-from .sample import Sample
-from .sources import Row
-from .sources_report import BrokenRow, SourceReport
-from .train_after import place_after, unescaped
-from .truncation import CUT_FRONT, CUT_REPLY, DROP, WINDOWS, Shortened, num_replies, shorten
+from ..chat.choice import EVERYTHING, unfollowed, wanted_messages
+from ..chat.plan import Rendered, plan
+from ..chat.render import ConversationError, Message, Renderer, View, require_template
+from ..chat.tokens import IGNORE, Tokens, tokenize
+from ..chat.train_after import place_after, unescaped
+from ..chat.truncation import CUT_FRONT, CUT_REPLY, DROP, WINDOWS, Shortened, num_replies, shorten
+from ..report import KEPT_EXAMPLES, DataReport
+from ..sample import Sample
+from ..sources import Row
+from ..sources.report import BrokenRow, SourceReport
 
 NOT_FOLLOWED = "messages that are marked to be trained and are not: Train on trains replies (or only the last one)"
 NO_END = "trained replies that do not end with a special token: the model may not learn to stop"

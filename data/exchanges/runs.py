@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from .chat_render import Message, View
-from .exchanges import Stretch
-from .exchanges_borders import Borders
-from .sample import APPEND, PRECEDE
+from ..chat.render import Message, View
+from ..sample import APPEND, PRECEDE
+from . import Stretch
+from .borders import Borders
 
 MOST_HEADS = 8
 MOST_RENDERED = 16  # entries of a run where each run has to be rendered: their number grows with the square

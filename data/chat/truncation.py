@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
-from .chat_choice import REPLY_ROLE
-from .chat_render import ConversationError, Message
+from .choice import REPLY_ROLE
+from .render import ConversationError, Message
 
 DROP, CUT_FRONT, CUT_END, WINDOWS, CUT_REPLY = "drop", "cut front", "cut end", "windows", "cut reply"
 TOO_LONG = (DROP, CUT_FRONT, CUT_END, WINDOWS, CUT_REPLY)

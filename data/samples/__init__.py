@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .chat import IGNORE
-from .exchanges import EXCHANGE
-from .report import DataReport
-from .sample import Joint, Sample
-from .samples_chat import ChatSamples
-from .samples_exchange import ExchangeSamples
-from .samples_text import TextSamples
-from .sources import Row
-from .sources_report import SourceReport
+from ..chat import IGNORE
+from ..exchanges import EXCHANGE
+from ..report import DataReport
+from ..sample import Joint, Sample
+from ..sources import Row
+from ..sources.report import SourceReport
+from .chat import ChatSamples
+from .exchange import ExchangeSamples
+from .text import TextSamples
 
 ROWS_AT_ONCE = 256
 BYTES_AT_ONCE = 4 << 20

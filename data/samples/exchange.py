@@ -1,7 +1,7 @@
 """Conversations to samples, one for each exchange, that can be joined again: what hybrid batching orders.
 
 What it does: cuts a conversation into stretches (data.exchanges), tokenizes its rendering once, and takes the samples and what they add
-to each other from those tokens, where a shape of data.exchanges_runs is proved and its cuts are safe (data.exchanges_borders). Where the
+to each other from those tokens, where a shape of data.exchanges.runs is proved and its cuts are safe (data.exchanges.borders). Where the
 template drops or rewrites earlier turns, each reply is a sample with its own rendering, and the parts are what earlier exchanges are
 written to. What cannot be put together from parts is rendered and tokenized anew: each run of at most :data:`MOST_ANEW` samples.
 
@@ -18,21 +18,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .chat_choice import EVERYTHING
-from .chat_plan import Rendered, plan
-from .chat_render import ConversationError, Message, Renderer, View, require_template
-from .chat_tokens import Tokens, tokenize
-from .chat_words import as_parts, as_strings
-from .exchanges import Stretch, Stretches, question_of, stretches, wanted_in
-from .exchanges_borders import Borders
-from .exchanges_pieces import Pieces, cut_of_single, places_of_parts
-from .exchanges_runs import MOST_RENDERED, Runs, Shape, find_append, find_precede
-from .report import DataReport
-from .sample import ANEW, APPEND, Joint, Sample
-from .samples_chat import ChatSamples, Made, Planned
-from .sources import Row
-from .sources_report import SourceReport
-from .train_after import place_after, unescaped
+from ..chat.choice import EVERYTHING
+from ..chat.plan import Rendered, plan
+from ..chat.render import ConversationError, Message, Renderer, View, require_template
+from ..chat.tokens import Tokens, tokenize
+from ..chat.train_after import place_after, unescaped
+from ..chat.words import as_parts, as_strings
+from ..exchanges import Stretch, Stretches, question_of, stretches, wanted_in
+from ..exchanges.borders import Borders
+from ..exchanges.pieces import Pieces, cut_of_single, places_of_parts
+from ..exchanges.runs import MOST_RENDERED, Runs, Shape, find_append, find_precede
+from ..report import DataReport
+from ..sample import ANEW, APPEND, Joint, Sample
+from ..sources import Row
+from ..sources.report import SourceReport
+from .chat import ChatSamples, Made, Planned
 
 MOST_ANEW = 8
 NUM_CONTEXT = "exchanges without a trained reply: part of the next sample, as its context"

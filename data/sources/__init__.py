@@ -21,13 +21,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from ..formats import SOURCES, check_format, parse_row
+from ..formats.messages import BadRow, Message
+from ..formats.template import Template, read_format_file
 from .encoding import AUTO, find_encoding, open_text
-from .formats import SOURCES, check_format, parse_row
-from .formats_messages import BadRow, Message
-from .formats_template import Template, read_format_file
-from .sources_files import ENDINGS, list_files
-from .sources_json import Record, is_json_lines, read_document, read_lines
-from .sources_report import BrokenRow, FileReport, SourceReport, check_broken_share, place
+from .files import ENDINGS, list_files
+from .json_rows import Record, is_json_lines, read_document, read_lines
+from .report import BrokenRow, FileReport, SourceReport, check_broken_share, place
 
 __all__ = [
     "ENDINGS",

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..formats.messages import listed
 from .encoding import refuse_binary
-from .formats_messages import listed
 
 # ending of a file -> how it is laid out
 ENDINGS: dict[str, str] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .chat_watch import Message, edges, is_one_loop
+from .watch import Message, edges, is_one_loop
 
 Tools = Sequence[dict[str, Any]] | None
 

@@ -27,10 +27,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .chat_choice import EVERYTHING, wanted_messages
-from .chat_plan import Rendered, message_edges, plan
-from .chat_render import ConversationError, Message, Renderer, TemplateError, View, require_template
-from .chat_tokens import IGNORE, Tokens, encode, tokenize
+from .choice import EVERYTHING, wanted_messages
+from .plan import Rendered, message_edges, plan
+from .render import ConversationError, Message, Renderer, TemplateError, View, require_template
+from .tokens import IGNORE, Tokens, encode, tokenize
 
 __all__ = [
     "IGNORE",

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .formats_messages import BadRow, Content, as_text, kind_of, listed, unused_note
+from .messages import BadRow, Content, as_text, kind_of, listed, unused_note
 
 Template = dict[frozenset[str], str]
 _FIELD = re.compile(r"%([^%\s]+)%")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .chat_plan import Rendered
+from .plan import Rendered
 
 IGNORE = -100
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .formats_messages import BadRow, Content, as_text, conversation, kind_of, listed, unused_note
-from .formats_template import Template, fill_template, fits_template
+from .messages import BadRow, Content, as_text, conversation, kind_of, listed, unused_note
+from .template import Template, fill_template, fits_template
 
 AUTO = "auto"
 SHAREGPT_KEYS = ("conversations", "conversation", "dialogue", "dialog")

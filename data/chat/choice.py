@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .chat_render import ConversationError, Message
+from .render import ConversationError, Message
 
 REPLY_ROLE = "assistant"
 EVERYTHING = "everything"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .chat_tokens import IGNORE, Tokens
-from .exchanges_borders import Borders
-from .exchanges_runs import Shape
-from .sample import APPEND, PRECEDE, Joint
+from ..chat.tokens import IGNORE, Tokens
+from ..sample import APPEND, PRECEDE, Joint
+from .borders import Borders
+from .runs import Shape
 
 
 def places_of_parts(shape: Shape) -> list[int]:

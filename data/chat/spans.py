@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .chat_choice import REPLY_ROLE, replies_of
-from .chat_render import Message, View
-from .chat_words import LOST_PLACE, content_text, exchanged, last_words, thinking_of
+from .choice import REPLY_ROLE, replies_of
+from .render import Message, View
+from .words import LOST_PLACE, content_text, exchanged, last_words, thinking_of
 
 DROPS_THINKING = "the template drops or rewrites earlier thinking"
 OTHER_OPENING = "the template opens a reply at inference with words that it leaves out in earlier turns"

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .chat_choice import EVERYTHING, REPLY_ROLE, replies_of, unwanted
-from .chat_render import ConversationError, Message, TemplateError, View
-from .chat_spans import Finder, Span, find_spans
-from .chat_words import LOST_PLACE, LOST_REPLY, as_parts, as_strings, content_text, lost_tools, lost_words
+from .choice import EVERYTHING, REPLY_ROLE, replies_of, unwanted
+from .render import ConversationError, Message, TemplateError, View
+from .spans import Finder, Span, find_spans
+from .words import LOST_PLACE, LOST_REPLY, as_parts, as_strings, content_text, lost_tools, lost_words
 
 AS_PARTS = "conversations whose texts were given to the template in parts, as it wants them"
 NO_WAY = "the chat template gives no way to tell the reply from the prompt"

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ..chunking import Block, Slicer
-from .chat_tokens import IGNORE
-from .report import DataReport
-from .sample import APPEND, Joint, Sample
-from .sources import Row
-from .train_after import first_token_after, unescaped
+from ...chunking import Block, Slicer
+from ..chat.tokens import IGNORE
+from ..chat.train_after import first_token_after, unescaped
+from ..report import DataReport
+from ..sample import APPEND, Joint, Sample
+from ..sources import Row
 
 _EOS_MODES = {"every block": "every_block", "end of section": "section_end", "none": "none"}
 UNSEEN_MERGES = (
