@@ -80,8 +80,8 @@ def memory_of(path: Path) -> dict[str, float]:
 
     import psutil
     from training_pro.runs.store import RunFolder
+    from training_pro.ui.charts.run import run_charts
     from training_pro.ui.feed import feed_of
-    from training_pro.ui.run_charts import run_charts
 
     process = psutil.Process()
     gc.collect()
@@ -217,7 +217,7 @@ def wait_event(trainer: Trainer, name: str, wanted: Callable[[dict[str, Any]], b
 
 def measure_control(options: argparse.Namespace, browser: Any, trainer: Trainer, folder: Path) -> None:
     """From the click to the effect on the run: pause, go on, stop at loss."""
-    from training_pro.ui.controls import field_id
+    from training_pro.ui.live.controls import field_id
 
     delays: dict[str, list[float]] = {"Pause": [], "Resume": [], "Stop at loss": []}
     with open_page(browser, trainer) as page:
@@ -292,7 +292,7 @@ def measure_open(options: argparse.Namespace, browser: Any, trainer: Trainer) ->
     """A long run: read and drawn by the server; opened in the list; and a page that shows it at its opening."""
     from training_pro.runs.state import read_state
     from training_pro.runs.store import RunFolder
-    from training_pro.ui.runs_list import details_html
+    from training_pro.ui.runs.list import details_html
 
     path = write_long(trainer.adapters, "long", options.long)
     size = (path / "events.jsonl").stat().st_size / 1e6

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Problem, RunConfig
-from .checkpoints_list import resume_config
+from .check.preview import NO_PREVIEW, PAGE, preview_html
+from .check.report import NO_REPORT, report_html
 from .facts import model_html
 from .fields import NOTHING
 from .form import Form
+from .form.problems import NO_PROBLEMS, error_problems, problems_html
+from .form.suggest import show, unchanged
 from .host import Host
-from .preview import NO_PREVIEW, PAGE, preview_html
-from .problems import NO_PROBLEMS, error_problems, problems_html
-from .report import NO_REPORT, report_html
-from .runs_page import config_of
+from .live.checkpoints import resume_config
+from .runs.page import config_of
 from .session import PageSession
-from .suggest import show, unchanged
 
 COPIED = "The parameters were copied."
 TRAINING = "training"  # id of the page with the form

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from ..runs.state import RunReader, RunState
 from ..runs.store import RunFolder
-from .columns import StepColumns
+from .charts.columns import StepColumns
 
 
 class RunFeed:

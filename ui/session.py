@@ -15,7 +15,7 @@ from typing import Any
 from ..runs.registry import is_busy
 from ..runs.state import RunState
 from ..runs.store import RunFolder
-from .axes import ChartChoice
+from .charts.axes import ChartChoice
 from .feed import RunFeed, feed_of
 from .host import Host
 from .shown import shown_run

@@ -12,19 +12,19 @@ from functools import partial
 from typing import Any
 
 from .actions import TRAINING, Actions, message_html
+from .check.preview import NO_PREVIEW, PAGE
+from .check.report import NO_REPORT
 from .compat import event_options, html_block
 from .facts import model_html
 from .form import Form
-from .form_column import build_form_column, run_choices, show_first, wire_form
+from .form.column import build_form_column, run_choices, show_first, wire_form
+from .form.suggest import build_suggestions
 from .host import Host
-from .monitor import Monitor, build_monitor
+from .live.monitor import Monitor, build_monitor
+from .live.watch import live_news
 from .notices import notices_html
-from .preview import NO_PREVIEW, PAGE
-from .report import NO_REPORT
-from .runs_page import build_runs
+from .runs.page import build_runs
 from .session import PageSession
-from .suggest import build_suggestions
-from .watch import live_news
 
 
 def build_tab(host: Host) -> None:

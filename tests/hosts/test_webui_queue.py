@@ -15,7 +15,7 @@ from training_pro.runs.queue_entry import add_to_queue
 from training_pro.runs.queue_runner import Place, QueueRunner
 from training_pro.runs.state import read_state
 from training_pro.runs.store import RunFolder
-from training_pro.ui.queue_page import obstacle
+from training_pro.ui.runs.queue_page import obstacle
 from webui_case import _light, form, model_dir, start_webui, wait
 
 __all__ = ["_light", "model_dir", "start_webui"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from training_pro import ROOT
 from training_pro.cli import build_parser
 from training_pro.config import RunConfig
-from training_pro.ui.command import CMD, POSIX, POWERSHELL, SHELLS, arguments, own_shell, train_command
+from training_pro.ui.form.command import CMD, POSIX, POWERSHELL, SHELLS, arguments, own_shell, train_command
 
 QUOTES = "'\u2018\u2019\u201a\u201b"
 

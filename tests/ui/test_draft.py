@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from training_pro.config import RunConfig
-from training_pro.ui.draft import keep_js, read_draft
 from training_pro.ui.fields import form_from_settings, form_settings
+from training_pro.ui.form.draft import keep_js, read_draft
 
 INFOS = form_settings(False)
 

@@ -11,7 +11,7 @@ from training_pro.export.gguf_model import NUMBER_FORMATS as MODEL_FORMATS
 from training_pro.export.merge import DTYPES
 from training_pro.hosts.exporting import export_result
 from training_pro.runs import registry
-from training_pro.ui.export_card import FORMATS, GGUF_ADAPTER, GGUF_MODEL, KINDS, MERGE, in_form_words, read_wish, work
+from training_pro.ui.runs.export import FORMATS, GGUF_ADAPTER, GGUF_MODEL, KINDS, MERGE, in_form_words, read_wish, work
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from training_pro.config import RunConfig
 from training_pro.config.loading import parse_yaml
 from training_pro.runs.check_report import CheckReport
 from training_pro.runs.store import RunFolder
-from training_pro.ui.filling import Filling
+from training_pro.ui.form.filling import Filling
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gradio 4's own, about its dependencies
 

@@ -14,11 +14,11 @@ if not os.environ.get("CI"):  # there a missing gradio is an error
 
 from training_pro.config import RunConfig
 from training_pro.ui.actions import Actions, message_html
-from training_pro.ui.command import POSIX, POWERSHELL, own_shell
 from training_pro.ui.fields import form_settings
-from training_pro.ui.filling import Filling, for_terminal
 from training_pro.ui.form import Form
-from training_pro.ui.presets import DEFAULTS, SHIPPED, list_presets
+from training_pro.ui.form.command import POSIX, POWERSHELL, own_shell
+from training_pro.ui.form.filling import Filling, for_terminal
+from training_pro.ui.form.presets import DEFAULTS, SHIPPED, list_presets
 
 
 class Page:

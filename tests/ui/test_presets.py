@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from training_pro.config import RunConfig
 from training_pro.config.loading import parse_yaml
-from training_pro.ui import presets
-from training_pro.ui.presets import DEFAULTS, apply_preset, delete_preset, find_preset, list_presets, own_path, save_preset
+from training_pro.ui.form import presets
+from training_pro.ui.form.presets import DEFAULTS, apply_preset, delete_preset, find_preset, list_presets, own_path, save_preset
 
 SHIPPED = sorted(presets.SHIPPED.glob("*.yaml"))
 # set by the shipped presets at least: each must differ from the defaults in what its name promises

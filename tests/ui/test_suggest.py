@@ -7,7 +7,7 @@ import pytest
 if not os.environ.get("CI"):  # there a missing gradio is an error
     pytest.importorskip("gradio")
 
-from training_pro.ui.suggest import MOST, applied, line_html, show, unchanged
+from training_pro.ui.form.suggest import MOST, applied, line_html, show, unchanged
 
 FOUND = {
     "data.cutoff": (96, "the longest sample has 90 tokens"),

@@ -14,7 +14,7 @@ from browser import choose, fill, serve, type_choice, value_of
 from fake_host import FakeHost, save_adapter, start_diary, write_steps
 from training_pro.runs.control import read_control
 from training_pro.runs.store import RunFolder
-from training_pro.ui import watch
+from training_pro.ui.live import watch
 from training_pro.ui.page import build_page
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gradio 4's own, about its dependencies

@@ -14,8 +14,8 @@ if not os.environ.get("CI"):  # there a missing gradio is an error
 from training_pro.config import RunConfig
 from training_pro.runs.checkpoints import CheckpointRow, checkpoint_rows
 from training_pro.runs.store import RunFolder, write_json
-from training_pro.ui import checkpoints_list as module
-from training_pro.ui.checkpoints_list import CheckpointsPart, CheckpointTable, checkpoints_html, choices_of, resume_config
+from training_pro.ui.live import checkpoints as module
+from training_pro.ui.live.checkpoints import CheckpointsPart, CheckpointTable, checkpoints_html, choices_of, resume_config
 from training_pro.ui.session import PageSession
 
 EVIL = '<img src=x onerror="alert(1)">'

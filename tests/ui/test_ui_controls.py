@@ -16,9 +16,9 @@ from training_pro.config import RunConfig
 from training_pro.runs import registry
 from training_pro.runs.control import LABELS, Control, read_control
 from training_pro.runs.store import RunFolder
-from training_pro.ui import controls as module
-from training_pro.ui.controls import LiveControls, field_id
-from training_pro.ui.live_facts import PAUSE, RESUME, VALUES, LiveFacts
+from training_pro.ui.live import controls as module
+from training_pro.ui.live.controls import LiveControls, field_id
+from training_pro.ui.live.facts import PAUSE, RESUME, VALUES, LiveFacts
 from training_pro.ui.session import PageSession
 
 

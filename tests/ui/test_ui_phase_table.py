@@ -4,8 +4,8 @@ from typing import Any
 
 from training_pro.evaluation.phase_table import phase_rows
 from training_pro.runs.state import RunState
-from training_pro.ui.phase_table import phase_table_html
-from training_pro.ui.run_charts import run_charts
+from training_pro.ui.charts.run import run_charts
+from training_pro.ui.live.phase_table import phase_table_html
 
 EVIL = '<img src=x onerror="alert(1)">'
 

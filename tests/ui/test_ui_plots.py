@@ -5,8 +5,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from training_pro.ui.axes import log_ticks, nice_ticks, tick_words
-from training_pro.ui.plots import MAX_POINTS, Curve, Ground, chart, thin
+from training_pro.ui.charts.axes import log_ticks, nice_ticks, tick_words
+from training_pro.ui.charts.plots import MAX_POINTS, Curve, Ground, chart, thin
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 599, 600, 601, 5000, 100_000])

@@ -6,7 +6,7 @@ from typing import Any
 
 from fake_host import FakeHost
 from training_pro.data.preview import Piece, Preview, PreviewSample, with_borders
-from training_pro.ui.preview import preview_html, tokens_html
+from training_pro.ui.check.preview import preview_html, tokens_html
 
 
 def page(*samples: PreviewSample, **changes: Any) -> str:

@@ -13,8 +13,8 @@ from fake_host import FakeHost
 from training_pro.config import RunConfig
 from training_pro.runs.queue import DONE, FAILED, RUNNING, Entry, Owner, Queue, QueueState
 from training_pro.ui.notices import notices_html
-from training_pro.ui.queue_html import NO_QUEUE, entry_choices, queue_html, start_words
-from training_pro.ui.queue_page import QueuePage, obstacle
+from training_pro.ui.runs.queue_html import NO_QUEUE, entry_choices, queue_html, start_words
+from training_pro.ui.runs.queue_page import QueuePage, obstacle
 
 
 class FormOf:

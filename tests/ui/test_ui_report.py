@@ -9,10 +9,10 @@ from training_pro.config import ConfigError, Problem
 from training_pro.data.report import DataReport
 from training_pro.runs.check_report import CheckReport
 from training_pro.ui import words
+from training_pro.ui.check.pictures import histogram_html, memory_html, phases_html, schedule_html
+from training_pro.ui.check.report import data_facts, plan_facts, report_html
 from training_pro.ui.facts import model_html
-from training_pro.ui.problems import NO_PROBLEMS, error_problems, problems_html
-from training_pro.ui.report import data_facts, plan_facts, report_html
-from training_pro.ui.report_pictures import histogram_html, memory_html, phases_html, schedule_html
+from training_pro.ui.form.problems import NO_PROBLEMS, error_problems, problems_html
 
 EVIL = '</style><img src=x onerror="alert(1)">'
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from training_pro.runs.state import RunState, apply_event
-from training_pro.ui.axes import ALL, FROM_TO, LAST_HALF, LAST_STEPS, ChartChoice, read_range, x_axis
-from training_pro.ui.columns import StepColumns
-from training_pro.ui.run_charts import NO_CHARTS, run_charts
+from training_pro.ui.charts.axes import ALL, FROM_TO, LAST_HALF, LAST_STEPS, ChartChoice, read_range, x_axis
+from training_pro.ui.charts.columns import StepColumns
+from training_pro.ui.charts.run import NO_CHARTS, run_charts
 
 
 def step_event(number: int, of: int = 10, **more: Any) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from training_pro.runs import registry
 from training_pro.runs.state import RunState, read_state
 from training_pro.runs.store import RunFolder
 from training_pro.runs.summary import RunSummary, is_going_on
-from training_pro.ui.runs_list import compare_html, details_html, differing_settings, result_rows, runs_html, unusual_settings
-from training_pro.ui.runs_page import BY_NAME, NEWEST, RunsPage, config_of, in_order
-from training_pro.ui.runs_watch import ListSession, SharedRuns, changes
+from training_pro.ui.runs.list import compare_html, details_html, differing_settings, result_rows, runs_html, unusual_settings
+from training_pro.ui.runs.page import BY_NAME, NEWEST, RunsPage, config_of, in_order
+from training_pro.ui.runs.watch import ListSession, SharedRuns, changes
 
 
 def config(**sections: Any) -> RunConfig:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from training_pro.runs.state import RunState, apply_event
-from training_pro.ui.samples import NEWEST_SHOWN, samples_html
-from training_pro.ui.status import RunView, progress_share, status_facts, status_html
+from training_pro.ui.live.samples import NEWEST_SHOWN, samples_html
+from training_pro.ui.live.status import RunView, progress_share, status_facts, status_html
 
 EVIL = '<img src=x onerror="alert(1)">'
 

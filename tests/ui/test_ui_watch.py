@@ -10,12 +10,12 @@ from fake_host import FakeHost, save_adapter, start_diary, write_steps
 from training_pro.runs import registry
 from training_pro.runs.control import change_control
 from training_pro.runs.store import RunFolder, back_up, read_json, write_json
-from training_pro.ui import render, watch
-from training_pro.ui.axes import ChartChoice
-from training_pro.ui.live_facts import LiveFacts
-from training_pro.ui.render import CHART_SECONDS, PageRenderer
+from training_pro.ui.charts.axes import ChartChoice
+from training_pro.ui.live import render, watch
+from training_pro.ui.live.facts import LiveFacts
+from training_pro.ui.live.render import CHART_SECONDS, PageRenderer
+from training_pro.ui.live.watch import RunFollower, live_news
 from training_pro.ui.session import PageSession
-from training_pro.ui.watch import RunFollower, live_news
 
 
 def look(fake: FakeHost) -> Any:

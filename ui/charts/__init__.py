@@ -1,0 +1,1 @@
+"""Curves: axes, columns of numbers, drawing as SVG."""

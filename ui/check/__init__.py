@@ -1,0 +1,1 @@
+"""What Check and Preview show."""

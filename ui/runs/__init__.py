@@ -1,0 +1,1 @@
+"""The page of runs: list, comparison, queue, export."""
