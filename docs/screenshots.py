@@ -60,7 +60,7 @@ def shoot(browser: Any, url: str, out: Path) -> None:
     wait_for_words(page, "sequential")  # the second phase has begun
     page.click("#tph-pause-button")
     wait_for_words(page, "Paused at")
-    picture("tab")
+    picture("tab", "body")
     picture("curves", "#tph-curve-box")
     page.click("#tph-pause-button")
     page.wait_for_selector("#tph-status[data-status=finished]", timeout=PATIENCE)

@@ -118,7 +118,7 @@ def test_pause_is_one_button_that_says_what_it_does(url: str, fake: FakeHost, op
     write_steps(fake.emit, 3)
     first, second = open_tab(url), open_tab(url)
     first.page.click("#tph-pause-button")
-    wait_note(first, "pauses after this step")
+    wait_note(first, "stands still after this step")
     for tab in (first, second):
         tab.page.wait_for_selector("#tph-pause-button >> text=Resume")
         tab.page.wait_for_selector("#tph-status >> text=pausing after this step")

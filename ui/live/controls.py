@@ -64,8 +64,8 @@ def pause_wish(label: str, in_webui: bool, state: RunState, control: Control) ->
     """Pause or go on: what the button said when it was pressed."""
     if label == RESUME:
         return {"pause": False}, "The run goes on."
-    chat = " The chat answers with the half-trained model then." if in_webui else ""
-    return {"pause": True}, f"The run pauses after this step.{chat}"
+    chat = " Meanwhile the chat answers with the half-trained model." if in_webui else ""
+    return {"pause": True}, f"The run stands still after this step, until you press Resume.{chat}"
 
 
 def save_wish(state: RunState, control: Control) -> tuple[dict[str, Any], str]:
