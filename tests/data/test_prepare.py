@@ -32,8 +32,8 @@ def test_one_conversation_literally(tmp_path: Path) -> None:
     assert (report.longest, report.routes, report.cached) == ([len(ids)], {"prefixes": 1}, False)
     assert report.files == [{"file": "a.jsonl", "encoding": "utf-8", "format": "messages", "rows": 1, "broken": 0}]
     assert report.lines()[:3] == [
-        "a.jsonl: 1 rows, messages, utf-8",
-        f"1 samples, {len(ids)} tokens, 6 of them trained",
+        "a.jsonl: 1 row, messages, utf-8",
+        f"1 sample, {len(ids)} tokens, 6 of them trained",
         f"longest samples: {len(ids)} tokens",
     ]
 
@@ -53,9 +53,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     assert (report.broken[0]["file"], report.broken[0]["line"], report.broken[0]["excerpt"]) == ("a.jsonl", 4, '{"nothing": 1}')
     assert (report.too_long[0]["line"], report.too_long[0]["tokens"] > 64) == (2, True)
     assert report.left_out() == [
-        f"1 broken rows left out, the first: a.jsonl:4: {report.broken[0]['reason']}",
-        "1 conversations longer than the cutoff left out, the first: a.jsonl:2",
-        "1 samples without a trained token left out",
+        f"1 broken row left out, the first: a.jsonl:4: {report.broken[0]['reason']}",
+        "1 conversation longer than the cutoff left out, the first: a.jsonl:2",
+        "1 sample without a trained token left out",
     ]
     assert DataReport.from_dict(json.loads(json.dumps(report.to_dict()))).lines() == report.lines()
 
@@ -64,7 +64,7 @@ def test_a_sample_as_long_as_the_cutoff_stays(tmp_path: Path) -> None:
     path = written(tmp_path, chat("who", "Oda"))
     length = prepared(tmp_path, dataset=path).report.longest[0]
     assert prepared(tmp_path, dataset=path, cutoff=length).report.num_samples == 1
-    with pytest.raises(ValueError, match=f"1 conversations are longer than the cutoff of {length - 1} tokens"):
+    with pytest.raises(ValueError, match=f"1 conversation longer than the cutoff of {length - 1} tokens"):
         prepared(tmp_path, dataset=path, cutoff=length - 1)
 
 
@@ -129,7 +129,7 @@ def test_small_blocks_are_counted(tmp_path: Path) -> None:
     path = written(tmp_path, "the lighthouse of Veltmor stands.\n\n\nOda.\n\n\nwho is the keeper of the boat?", name="a.txt")
     report = prepared(tmp_path, text_file=path, min_chars=10).report
     assert (report.num_blocks, report.num_small_blocks, report.num_samples) == (2, 1, 2)
-    assert "1 text blocks (4 characters) ignored as too small" in report.left_out()
+    assert "1 text block (4 characters) ignored as too small" in report.left_out()
 
 
 def test_conversations_and_a_text_together(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_an_evaluation_file_is_prepared_the_same_way(tmp_path: Path, chat_file: 
     other = written(tmp_path, chat("who", "Oda"), chat("who", "Oda " * 100), name="eval.jsonl")
     result = prepared(tmp_path, dataset=chat_file, eval_dataset=other, cutoff=64)
     assert (len(result.train), len(result.eval), result.report.num_eval_trained_tokens) == (24, 1, 2)
-    assert "Evaluation data set: 1 conversations longer than the cutoff left out, the first: eval.jsonl:2" in result.report.notes
+    assert "Evaluation data set: 1 conversation longer than the cutoff left out, the first: eval.jsonl:2" in result.report.notes
 
 
 def test_a_single_sample_cannot_be_split(tmp_path: Path) -> None:
@@ -302,15 +302,15 @@ def test_where_prepared_data_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         (
             chat("who", "Oda " * 100),
             {"cutoff": 16},
-            "nothing is left to train on: 1 conversations are longer than the cutoff of 16",
+            "nothing is left to train on: 1 conversation longer than the cutoff of 16",
         ),
         (chat("who"), {}, "none of the 1 rows can be used.\\n.*no assistant turn"),
-        ({"text": "Oda"}, {"min_chars": 10}, "1 text blocks are ignored as too small. .*lower Ignore small blocks"),
+        ({"text": "Oda"}, {"min_chars": 10}, "1 text block ignored as too small. .*lower Ignore small blocks"),
         ({"x": 1}, {"max_broken_share": 1.0}, "Data set: none of the 1 rows can be used"),
         (
             {"text": "who"},
             {"add_bos": False, "add_eos": "none"},
-            "left to train on: 1 samples have no token to train on. Raise the C",
+            "left to train on: 1 sample without a token to train on. Raise the C",
         ),
     ],
 )

@@ -308,7 +308,7 @@ def test_exchanges_over_the_cutoff_are_counted_and_separate_the_others(name: str
     samples, report, _ = made_of(messages, tokenizer, cutoff=cutoff)
     assert [sample.place for sample in samples] == [0, 1, 3, 4, 5]
     assert report.num_too_long == 1
-    assert "1 exchanges longer than the cutoff left out" in " ".join(report.left_out())
+    assert "1 exchange longer than the cutoff left out" in " ".join(report.left_out())
     assert all(len(sample.input_ids) <= cutoff for sample in samples)
     assert all(sample.joint.most <= 1 for sample in samples)  # no two fit
     cut, report, _ = made_of(messages, tokenizer, cutoff=cutoff, too_long="cut reply")

@@ -35,7 +35,7 @@ def test_samples_are_the_blocks() -> None:
     assert report.num_block_tokens == sum(block.num_tokens for block in blocks)
     plain = [block.num_tokens for block in blocks if not block.overlap]
     assert report.block_fill == pytest.approx(sum(plain) / len(plain) / 40)
-    assert "1 text blocks (3 characters) ignored as too small" in report.left_out()
+    assert "1 text block (3 characters) ignored as too small" in report.left_out()
 
 
 @pytest.mark.parametrize("text", [iter(TEXT), io.StringIO(TEXT), [TEXT[:9], TEXT[9:]]])
@@ -61,7 +61,7 @@ def test_what_dementor_drops_and_cuts_is_in_the_report() -> None:
     long = "a lamp and a boat and a sea " * 20
     report = samples(f"Ha. Ha. Ha.\n\n\n{long}", dementor=True, cutoff=num_tokens("Ha.") + 8)[1]
     assert report.num_cut_sentences == 1
-    assert "1 sentences longer than the cutoff are trained in parts" in report.lines()
+    assert "1 sentence longer than the cutoff, trained in parts" in report.lines()
     report = samples("Hahahaha! Hahahaha! Hahahaha!", dementor=True, cutoff=max(8, num_tokens("Hahahaha!") + 1))[1]
     assert report.num_duplicates == 2
     assert "2 DEMENTOR blocks equal to the one before left out" in report.left_out()

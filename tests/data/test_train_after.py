@@ -67,7 +67,7 @@ def test_without_the_marker_a_conversation_is_trained_as_ever_and_counted() -> N
     messages = [user("where"), reply("the harbour")]
     _, runs, report = samples_of(messages, tokenizer_for(tiny.CHATML), train_after="### Response:")
     assert (runs, report.num_without_marker) == ([["the harbour<|im_end|>"]], 1)
-    assert "1 samples do not hold the text of Train only after and are trained without it" in report.left_out()
+    assert "1 sample without the text of Train only after, trained without it" in report.left_out()
 
 
 def test_where_nothing_is_left_behind_the_marker() -> None:

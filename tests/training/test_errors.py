@@ -395,7 +395,7 @@ def test_no_trainable_token(tmp_path: Path) -> None:
     settings = {"data": {"dataset": str(tmp_path / "empty.jsonl")}, "model": {"chat_template": str(template)}}
     outcome, _ = trials.run(trials.settings(tmp_path, **settings))
     assert outcome.status == "failed"
-    assert "3 samples have no token to train on" in outcome.message
+    assert "3 samples without a token to train on" in outcome.message
     ended(outcome)
 
 
