@@ -58,7 +58,7 @@ def work(model: str, folder: Path) -> None:
         answer: dict[str, Any] = {}
         if asked["do"] == "serve":
             page = build_page(host)
-            page.queue().launch(server_name="127.0.0.1", server_port=asked["port"], prevent_thread_lock=True, **launch_options())
+            page.launch(server_name="127.0.0.1", server_port=asked["port"], prevent_thread_lock=True, **launch_options())
         elif asked["do"] == "close" and page is not None:
             page.close()
             stop_runner()

@@ -145,6 +145,6 @@ def serve(options: ServeOptions, *, model: str, data_dir: str, adapters_dir: str
         print(f"warning: {exposure}", flush=True)
     where = {"server_name": options.host, "server_port": options.port, "inbrowser": options.open_browser, "share": False}
     try:
-        page.queue().launch(**where, auth=auth, **launch_options())
+        page.launch(**where, auth=auth, **launch_options())
     except OSError as error:
         raise ValueError(f"The page cannot use port {options.port}: {error}. Choose another one with --port.") from error

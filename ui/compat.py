@@ -30,6 +30,17 @@ def event_options(**options: Any) -> dict[str, Any]:
     return {"show_progress": "hidden", "concurrency_limit": None, **private, **options}
 
 
+def rest_when_idle(page: Any) -> None:
+    """Let gradio 6 look for work twenty times a second, as gradio 4 does; a thousand times take 7 % of a core from a run.
+
+    Args:
+        page: gr.Blocks before its launch; a later ``queue()`` undoes it.
+    """
+    for name, seconds in (("sleep_when_free", 0.05), ("progress_update_sleep_when_free", 0.1)):
+        if getattr(page._queue, name, seconds) < seconds:
+            setattr(page._queue, name, seconds)
+
+
 def html_block(value: str, **options: Any) -> Any:
     """A piece of HTML without frame or padding."""
     import gradio as gr

@@ -1,7 +1,7 @@
 """The tab as a page of its own, for use without the WebUI.
 
     page = build_page(host)
-    page.queue().launch(**launch_options(), server_port=...)
+    page.launch(**launch_options(), server_port=...)
 
 Gradio 4 takes style sheet and theme when the page is made, gradio 6 when it is launched: build_page and launch_options give each its own.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .compat import accepted
+from .compat import accepted, rest_when_idle
 from .css import CSS
 from .host import Host
 from .tab import build_tab
@@ -47,6 +47,7 @@ def build_page(host: Host, title: str = "Training PRO Hybrid") -> Any:
     with gr.Blocks(title=title, analytics_enabled=False, **accepted(gr.Blocks, **_look())) as page:
         html_block(f'<h1 class="tph-title">{title}</h1>')
         build_tab(host)
+    rest_when_idle(page)
     return page
 
 

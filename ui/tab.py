@@ -21,6 +21,7 @@ from .form.column import build_form_column, run_choices, show_first, wire_form
 from .form.suggest import build_suggestions
 from .host import Host
 from .live.monitor import Monitor, build_monitor
+from .live.render import AT_STEPS, SELDOM
 from .live.watch import live_news
 from .notices import notices_html
 from .runs.page import build_runs
@@ -84,16 +85,20 @@ def build_tab(host: Host) -> None:
 
 
 def _watch(page: Any, host: Host, form: Form, model: Any, copy_from: Any, monitor: Monitor, buttons: list[Any]) -> None:
-    """The page's stream: looks again what there is when the page is opened, then follows the run for as long as the page is open."""
+    """The page's streams: they look again what there is when the page is opened, then follow the run for as long as the page is open."""
     import gradio as gr
 
     def look_again() -> dict[Any, Any]:
         fresh = dict(zip(form.choice_components, form.fresh_choices(), strict=True))
         return {copy_from: gr.update(choices=run_choices(host)), **fresh}
 
-    async def watch(session: PageSession) -> AsyncIterator[dict[Any, Any]]:
+    async def watch_steps(session: PageSession) -> AsyncIterator[dict[Any, Any]]:
+        async for changed in live_news(host, session, AT_STEPS):
+            yield monitor.updates(changed, None) or {monitor.live: gr.update()}
+
+    async def watch_rest(session: PageSession) -> AsyncIterator[dict[Any, Any]]:
         facts, controls = "", None
-        async for changed in live_news(host, session):
+        async for changed in live_news(host, session, SELDOM):
             updates = monitor.updates(changed, controls)
             controls = changed.get("live", controls)
             # the WebUI may have loaded or unloaded a model, and a run takes it and gives it back
@@ -101,13 +106,10 @@ def _watch(page: Any, host: Host, form: Form, model: Any, copy_from: Any, monito
                 updates |= {model: found, form.choice_components[-1]: (await asyncio.to_thread(form.fresh_choices))[-1]}
                 updates |= {} if facts else await asyncio.to_thread(look_again)
                 facts = found
-            yield updates or {monitor.live: gr.update()}
+            yield updates or {model: gr.update()}
 
-    # the WebUI has a button that ends all streams of its page (docs/WEBUI_COMPATIBILITY.md): ours start this one again
-    gr.on(
-        [page.load, *(button.click for button in (*buttons, *monitor.buttons))],
-        watch,
-        monitor.session,
-        [*monitor.outputs, model, copy_from, *form.choice_components],
-        **event_options(),
-    )
+    # the WebUI has a button that ends all streams of its page (docs/WEBUI_COMPATIBILITY.md): ours start these again
+    begin = [page.load, *(button.click for button in (*buttons, *monitor.buttons))]
+    rest = [*monitor.seldom, model, copy_from, *form.choice_components]
+    for watch, outputs in ((watch_steps, monitor.at_steps), (watch_rest, rest)):
+        gr.on(begin, watch, monitor.session, outputs, **event_options())

@@ -13,8 +13,9 @@ from training_pro.runs.store import RunFolder, back_up, read_json, write_json
 from training_pro.ui.charts.axes import ChartChoice
 from training_pro.ui.live import render, watch
 from training_pro.ui.live.facts import LiveFacts
-from training_pro.ui.live.render import CHART_SECONDS, PageRenderer
+from training_pro.ui.live.render import AT_STEPS, CHART_SECONDS, SELDOM, PageRenderer
 from training_pro.ui.live.watch import RunFollower, live_news
+from training_pro.ui.page import build_page
 from training_pro.ui.session import PageSession
 
 
@@ -143,6 +144,28 @@ def test_a_page_is_told_of_changes_only_and_charts_wait_their_turn(fake: FakeHos
     assert 'data-status="finished"' in last["status"]
     assert "charts" in last
     assert not last["live"].is_live
+
+
+def test_two_streams_of_a_page_have_all_parts_between_them(fake: FakeHost) -> None:
+    launch(fake, "live")
+    write_steps(fake.emit, 5)
+    view = RunFollower(fake.host).read()
+    steps, rest = PageRenderer(), PageRenderer()
+    assert set(steps.render(view, 100.0, AT_STEPS)) == {"status", "charts"}
+    assert set(rest.render(view, 100.0, SELDOM)) == {"samples", "log", "checkpoints", "live"}
+    fake.emit("step", step=6, epoch=0.3, loss=2.0, smoothed_loss=2.0, lr=1e-4)
+    later = RunFollower(fake.host).read()
+    assert set(steps.render(later, 900.0, AT_STEPS)) == {"status", "charts"}
+    assert rest.render(later, 900.0, SELDOM) == {}  # a step remakes few outputs: gradio makes all of an event's anew
+
+
+def test_a_step_makes_few_components_anew_and_an_idle_page_rests(fake: FakeHost) -> None:
+    pytest.importorskip("gradio")
+    page = build_page(fake.host)
+    streams = {fn.name: len(fn.outputs) for fn in page.fns.values() if fn.name in ("watch_steps", "watch_rest")}
+    assert streams.pop("watch_steps") == 3
+    assert list(streams) == ["watch_rest"]
+    assert page._queue.sleep_when_free >= 0.05  # gradio 6: a thousandth of a second, which takes 7 % of a core from a run
 
 
 def test_a_poll_without_news_makes_nothing(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

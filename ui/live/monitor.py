@@ -1,7 +1,7 @@
 """What the page shows of the run that goes on: status, controls, curves, checkpoints, samples and log, in the order of their use.
 
-Guarantee: everything shown comes from the run's folder through the page's stream; choosing another axis only changes this page. Price: one
-stream for each open page (see watch.py).
+Guarantee: everything shown comes from the run's folder through the page's stream; choosing another axis only changes this page. Price: two
+streams for each open page (see watch.py): what changes at every step, and the rest.
 """
 
 from __future__ import annotations
@@ -46,11 +46,16 @@ class Monitor:
     log_box: Any
 
     @property
-    def outputs(self) -> list[Any]:
-        """Everything that :meth:`updates` may change."""
+    def at_steps(self) -> list[Any]:
+        """What :meth:`updates` may change at every step. Gradio makes each output of an event anew at each word of it, changed or not."""
+        return [self.live, self.choosing, self.curve]
+
+    @property
+    def seldom(self) -> list[Any]:
+        """Everything else that :meth:`updates` may change."""
         checkpoints = [self.checkpoints.box, self.checkpoints.table, self.checkpoints.chosen]
         controls = [self.controls.card, self.controls.planned, self.controls.note, *self.controls.parts.values()]
-        return [self.live, self.choosing, self.curve, *controls, *checkpoints, self.samples, self.log, self.log_box]
+        return [*controls, *checkpoints, self.samples, self.log, self.log_box]
 
     @property
     def buttons(self) -> list[Any]:

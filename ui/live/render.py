@@ -8,6 +8,7 @@ sent last is remembered for each open page.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ...runs.state import RunState
@@ -21,6 +22,10 @@ from .phase_table import phase_table_html
 from .samples import samples_html
 from .status import RunView, status_html
 
+# what changes at every step, and what seldom does
+AT_STEPS = ("status", "charts")
+SELDOM = ("samples", "log", "checkpoints", "live")
+PARTS = (*AT_STEPS, *SELDOM)
 CHART_SECONDS = 2.0
 _REST = 50  # so many times as long as the drawing took
 
@@ -38,21 +43,26 @@ class PageRenderer:
         self._draw_again = 0.0
         self._drawn_for: tuple[Any, ...] = (None,)
 
-    def render(self, view: RunView | None, now: float) -> dict[str, Any]:
+    def render(self, view: RunView | None, now: float, parts: Collection[str] = PARTS) -> dict[str, Any]:
         """The parts that have changed: status, charts, samples and log as HTML, checkpoints (HTML, choices), live (:class:`LiveFacts`).
 
         Args:
             view: the run.
             now: seconds on any clock that only goes forward.
+            parts: those that are wanted.
         """
         state = view.state if view else RunState()
         run = (view.folder, state.started) if view else None
-        parts: dict[str, Any] = {"status": status_html(view), "charts": self._charts(view, now)}
-        parts["samples"] = self._once("samples", (run, len(state.samples)), lambda: samples_html(state.samples))
-        parts["log"] = self._once("log", (run, len(state.log)), lambda: log_html(state.log))
-        parts["checkpoints"] = self._checkpoints(view)
-        parts["live"] = view.live if view else LiveFacts()
-        changed = {name: part for name, part in parts.items() if name not in self._shown or self._shown[name] != part}
+        make: dict[str, Callable[[], Any]] = {
+            "status": lambda: status_html(view),
+            "charts": lambda: self._charts(view, now),
+            "samples": lambda: self._once("samples", (run, len(state.samples)), lambda: samples_html(state.samples)),
+            "log": lambda: self._once("log", (run, len(state.log)), lambda: log_html(state.log)),
+            "checkpoints": lambda: self._checkpoints(view),
+            "live": lambda: view.live if view else LiveFacts(),
+        }
+        made = {name: make[name]() for name in PARTS if name in parts}
+        changed = {name: part for name, part in made.items() if name not in self._shown or self._shown[name] != part}
         self._shown |= changed
         return changed
 

@@ -1,7 +1,7 @@
 """Follows the run that the page shows, for as long as the page is open.
 
 Guarantee: what is shown comes from the run's folder, so a page that is opened or reloaded later, a second page, and a page of another
-process show the same. Price: two looks at the disk a second for each open page.
+process show the same. Price: four looks at the disk a second for each open page, two for each of its streams.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..host import Host
 from ..session import PageSession
 from ..shown import newest_run, shown_handle
 from .facts import LiveFacts, live_facts
-from .render import PageRenderer
+from .render import PARTS, PageRenderer
 from .status import RunView
 
 POLL_SECONDS = 0.5
@@ -105,12 +105,13 @@ class RunFollower:
         return RunView(RunState(name=name, status=FAILED, end={"message": message}), folder.path if folder else None)
 
 
-async def live_news(host: Host, session: PageSession) -> AsyncIterator[dict[str, Any]]:
+async def live_news(host: Host, session: PageSession, parts: Collection[str] = PARTS) -> AsyncIterator[dict[str, Any]]:
     """What has changed of the page (see :meth:`PageRenderer.render`), and {} now and then so that a closed page is noticed.
 
     Args:
         host: the place where the page lives.
         session: of the page; it learns which run is shown.
+        parts: of the page that are wanted.
     """
     follower, renderer = RunFollower(host), PageRenderer(session)
     last_word = -HEARTBEAT_SECONDS
@@ -120,7 +121,7 @@ async def live_news(host: Host, session: PageSession) -> AsyncIterator[dict[str,
         session.feed = follower.feed
         session.folder, session.started = (view.folder, view.state.started) if view else (None, 0.0)
         with follower.feed.lock if follower.feed else nullcontext():
-            return renderer.render(view, time.monotonic())
+            return renderer.render(view, time.monotonic(), parts)
 
     while True:
         changed = await asyncio.to_thread(look)
