@@ -102,8 +102,14 @@ def test_wrong_fields_are_marked_at_once_and_cleared_one_by_one(url: str, fake: 
 
 def test_a_link_of_the_box_leads_to_the_field(url: str, open_tab: Any) -> None:
     tab = open_tab(url)
+    choose(tab.page, "data.dataset", "animals.jsonl")
     fill(tab.page, "checkpoints.keep_last", "-1")
     tab.page.click("#tph-check-button")
+    tab.page.wait_for_selector("#tph-problems[data-first='tph-checkpoints-keep_last']")
+    tab.page.wait_for_function(IN_SIGHT, arg="tph-checkpoints-keep_last")
+    tab.page.wait_for_timeout(1500)  # it is scrolled to smoothly
+    tab.page.evaluate("window.scrollTo(0, 0)")
+    tab.page.wait_for_function(f"id => !({IN_SIGHT})(id)", arg="tph-checkpoints-keep_last")
     tab.page.click("#tph-problems a >> text=Keep checkpoints")
     tab.page.wait_for_function(IN_SIGHT, arg="tph-checkpoints-keep_last")
     assert tab.errors == []
