@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from ..data.chat.choice import wanted_messages
-from ..data.chat.plan import plan
-from ..data.chat.render import ConversationError, Message, Renderer, View, require_template
+from ..data.chat.planning import plan
+from ..data.chat.rendering import ConversationError, Message, Renderer, View, require_template
 from ..data.chat.tokens import IGNORE, tokenize
 from ..data.chat.truncation import CUT_FRONT, exchanges, shorten
 

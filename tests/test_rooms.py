@@ -129,6 +129,19 @@ def wrong_arrows(path: Path) -> list[str]:
     return wrong
 
 
+def test_no_package_hides_one_of_its_modules_behind_another_name() -> None:
+    """``import package.name as module`` would give the other thing."""
+    for path in (path for path in SOURCES if path.name == "__init__.py"):
+        modules = {beside.stem for beside in path.parent.glob("*.py")}
+        names: set[str] = set()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names |= {alias.asname or alias.name for alias in node.names}
+        assert not names & modules, f"{relative(path)}: {sorted(names & modules)}"
+
+
 def test_there_is_something_to_check() -> None:
     assert len(SOURCES) > 40
     arrows = {(room_of(module_name(path)), name) for path in SOURCES for _, name in imported(path)}

@@ -33,7 +33,7 @@ CSS = """
 .tph-tab .tph-refresh { align-self: flex-end; flex: none; min-width: 42px !important; width: 42px; height: 42px; padding: 0; font-size: 17px !important; }
 .tph-tab .tph-field { border: 0 !important; box-shadow: none; padding: 0 !important; border-radius: 8px !important; background: transparent !important;
     overflow: visible !important; width: 100%; display: flex; flex-direction: column; }
-.tph-tab .tph-field.hidden, .tph-tab .tph-field.hide { display: none !important; }
+.tph-tab .tph-field.hidden, .tph-tab .hide { display: none !important; }
 .tph-field > .container { display: flex; flex-direction: column; flex: 1; }
 .tph-field > .container > :last-child { margin-top: auto; }
 .tph-tab .tph-field [data-testid="block-info"] { margin-bottom: 2px; font-weight: 600; font-size: 14px; color: var(--body-text-color, inherit); }

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .choice import EVERYTHING, wanted_messages
-from .plan import Rendered, message_edges, plan
-from .render import ConversationError, Message, Renderer, TemplateError, View, require_template
+from .planning import Rendered, message_edges, plan
+from .rendering import ConversationError, Message, Renderer, TemplateError, View, require_template
 from .tokens import IGNORE, Tokens, encode, tokenize
 
 __all__ = [

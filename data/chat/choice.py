@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .render import ConversationError, Message
+from .rendering import ConversationError, Message
 
 REPLY_ROLE = "assistant"
 EVERYTHING = "everything"

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .choice import REPLY_ROLE, replies_of
-from .render import Message, View
+from .rendering import Message, View
 from .words import LOST_PLACE, content_text, exchanged, last_words, thinking_of
 
 DROPS_THINKING = "the template drops or rewrites earlier thinking"

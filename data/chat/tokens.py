@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .plan import Rendered
+from .planning import Rendered
 
 IGNORE = -100
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 from .choice import REPLY_ROLE
-from .render import ConversationError, Message
+from .rendering import ConversationError, Message
 
 DROP, CUT_FRONT, CUT_END, WINDOWS, CUT_REPLY = "drop", "cut front", "cut end", "windows", "cut reply"
 TOO_LONG = (DROP, CUT_FRONT, CUT_END, WINDOWS, CUT_REPLY)

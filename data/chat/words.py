@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .render import Message, View
+from .rendering import Message, View
 
 LOST_REPLY = "replies that the chat template does not write: not trained"
 LOST_WORDS = "replies of which the chat template writes the tool calls but not the words"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..chat.choice import REPLY_ROLE
-from ..chat.render import Message
+from ..chat.rendering import Message
 from ..chat.truncation import exchanges
 from ..chat.words import content_text
 

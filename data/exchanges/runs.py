@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from ..chat.render import Message, View
+from ..chat.rendering import Message, View
 from ..sample import APPEND, PRECEDE
 from . import Stretch
 from .borders import Borders

@@ -154,9 +154,9 @@ def best_fit(lengths: Lengths, capacity: int, *, seed: int = 0, **options: Any) 
         D D D D | A A A B | C C . .        capacity 4: the longest first, each to where the least space is left
 
     Equal lengths are dealt in an order that the seed draws, so who stands with whom says nothing about the order of the data.
-    Price: neighbours in the data are torn apart; below a second for a million samples (see data.packing.best_fit).
+    Price: neighbours in the data are torn apart; below a second for a million samples (see data.packing.bins).
     """
-    from .best_fit import best_fit_packs
+    from .bins import best_fit_packs
 
     check_lengths(lengths, capacity)
     return best_fit_packs(lengths, capacity, seed)
@@ -181,12 +181,12 @@ def related(
     A walk goes from the last sample to the nearest unvisited one whose cosine distance to each of the last ``window`` picks is over
     ``threshold``; if there is none, to the nearest (counted as ``fallbacks`` in ``counts``). The walk is cut where a pack is full.
     Source: arXiv 2408.09327. Price: each sample is compared with each, so time grows with the square of their number (see
-    data.packing.related); packs are as full as those of ``ordered``.
+    data.packing.walk); packs are as full as those of ``ordered``.
 
     Raises:
         ValueError: a sample is too long, or the vectors are missing, of another number, or not finite.
     """
-    from .related import related_walk
+    from .walk import related_walk
 
     check_lengths(lengths, capacity)
     if vectors is None or len(vectors) != len(lengths):

@@ -10,7 +10,7 @@ they take about as long as tokenizing the texts. A sentence-transformers model u
 
 How the mean was chosen (SmolLM2-135M, 2,000 conversations; the first half of each looks for its second half among all, mean reciprocal
 rank): plain mean of the rows 0.11, of centred rows of equal length 0.11; with the mean of the data taken off, as
-data.packing.related does, 0.16 and 0.22. Weights for rare tokens made the last worse (idf and SIF 0.19), so there are none.
+data.packing.walk does, 0.16 and 0.22. Weights for rare tokens made the last worse (idf and SIF 0.19), so there are none.
 """
 
 from __future__ import annotations

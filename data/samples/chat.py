@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..chat.choice import EVERYTHING, unfollowed, wanted_messages
-from ..chat.plan import Rendered, plan
-from ..chat.render import ConversationError, Message, Renderer, View, require_template
+from ..chat.planning import Rendered, plan
+from ..chat.rendering import ConversationError, Message, Renderer, View, require_template
 from ..chat.tokens import IGNORE, Tokens, tokenize
 from ..chat.train_after import place_after, unescaped
 from ..chat.truncation import CUT_FRONT, CUT_REPLY, DROP, WINDOWS, Shortened, num_replies, shorten

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..chat.choice import EVERYTHING
-from ..chat.plan import Rendered, plan
-from ..chat.render import ConversationError, Message, Renderer, View, require_template
+from ..chat.planning import Rendered, plan
+from ..chat.rendering import ConversationError, Message, Renderer, View, require_template
 from ..chat.tokens import Tokens, tokenize
 from ..chat.train_after import place_after, unescaped
 from ..chat.words import as_parts, as_strings

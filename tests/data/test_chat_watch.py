@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import tiny
 from chat_cases import CONVERSATIONS, OWN, TOOLS, tokenizer_for, trl_templates
-from training_pro.data.chat.render import Renderer, TemplateError, View
+from training_pro.data.chat.rendering import Renderer, TemplateError, View
 
 TEMPLATES = {**OWN, **{f"trl {name}": source for name, source in trl_templates().items() if "training" not in name}}
 LOOP = "{% for m in messages %}BODY{% endfor %}{% if add_generation_prompt %}{{ 'A:' }}{% endif %}"

@@ -155,7 +155,7 @@ def test_the_settings_offer_the_tables() -> None:
     assert (found["batching.pack_threshold"].default, found["batching.pack_window"].default) == (0.3, 4)
 
 
-@pytest.mark.parametrize("module", ["packing", "embedding"])
+@pytest.mark.parametrize("module", ["packing", "packing.embedding"])
 def test_the_tables_import_nothing_heavy(module: str) -> None:
     code = (
         f"import sys; sys.path.append({str(ROOT / 'import_root')!r}); import training_pro.data.{module}\n"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training_pro.data.packing import best_fit as module
-from training_pro.data.packing.best_fit import best_fit_packs
+from training_pro.data.packing import bins as module
+from training_pro.data.packing.bins import best_fit_packs
 
 
 def naive_bins(lengths: list[int], capacity: int) -> list[int]:

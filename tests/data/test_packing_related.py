@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training_pro.data.packing import related as module
-from training_pro.data.packing.related import related_walk, whole_numbers
+from training_pro.data.packing import walk as module
+from training_pro.data.packing.walk import related_walk, whole_numbers
 
 
 def brute_walk(vectors: np.ndarray, seed: int, threshold: float, window: int) -> tuple[list[int], int]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_pro.config import DataSettings
 from training_pro.data.chat import IGNORE, conversation_samples, encode
-from training_pro.data.chat.plan import AS_PARTS
+from training_pro.data.chat.planning import AS_PARTS
 from training_pro.data.chat.spans import DROPS_THINKING, NO_PROMPT
 from training_pro.data.chat.tokens import token_from, token_until
 from training_pro.data.chat.words import LOST_CALLS, LOST_REPLY, LOST_THINKING, LOST_TOOLS

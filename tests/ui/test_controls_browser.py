@@ -168,6 +168,7 @@ def test_axes_ranges_and_scale_of_the_curves(url: str, fake: FakeHost, open_tab:
         page.click(f"#tph-{field} input")
         page.locator("ul.options li, ul[role=listbox] li").filter(has_text=label).first.click()
 
+    assert not page.is_visible("#tph-range-from")
     pick("axis", "step")
     page.wait_for_selector("#tph-curve .tph-axis >> text=optimizer steps")
     pick("scale", "log")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .choice import EVERYTHING, REPLY_ROLE, replies_of, unwanted
-from .render import ConversationError, Message, TemplateError, View
+from .rendering import ConversationError, Message, TemplateError, View
 from .spans import Finder, Span, find_spans
 from .words import LOST_PLACE, LOST_REPLY, as_parts, as_strings, content_text, lost_tools, lost_words
 
