@@ -113,7 +113,7 @@ def test_pause_does_what_the_button_said(fake: FakeHost, in_webui: bool) -> None
     for _ in range(2):  # of two pages, the second has not heard yet
         answer = page.controls.pause(page.session, PAUSE)
         assert "stands still after this step" in answer
-        assert ("The chat answers" in answer) is in_webui
+        assert ("the chat answers" in answer) is in_webui
         assert read_control(folder.control).pause
     fake.emit("paused", step=3)
     assert "saved now" in page.press("save")
