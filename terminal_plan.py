@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from .data.words import counted
 from .evaluation.plan_cells import phase_cells, switch_words
 from .evaluation.text_table import aligned
 
@@ -29,7 +30,7 @@ def plan_table(plan: dict[str, Any], report: dict[str, Any]) -> list[str]:
         ("steps", f"{steps:,}"),
         ("epochs", f"{plan['num_epochs']:g}"),
         ("steps per epoch", _counts(plan["steps_per_epoch"])),
-        ("warm-up", f"{warmup:,} {'step' if warmup == 1 else 'steps'} ({warmup / steps:.0%} of the run)" if warmup else "none"),
+        ("warm-up", f"{counted(warmup, 'steps', ',')} ({warmup / steps:.0%} of the run)" if warmup else "none"),
         ("batches", f"{plan['num_batches']:,}"),
         (f"{entries} per step", f"{product} = {at_once}" if len(factors) > 1 else product),
         ("samples", f"{plan['num_samples']:,}" + (f" in {plan['num_packs']:,} packs" if plan.get("num_packs") else "")),

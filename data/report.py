@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .origins import Origin
 from .sources.report import SourceReport
+from .words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,21 +101,21 @@ class DataReport:
     def lines(self) -> list[str]:
         """The report in short sentences."""
         lines = [
-            f"{entry['file']}: {_counted(entry['rows'], 'rows')}, {entry['format']}, {entry['encoding']}" for entry in self.files
+            f"{entry['file']}: {counted(entry['rows'], 'rows')}, {entry['format']}, {entry['encoding']}" for entry in self.files
         ]
         lines.append(
-            f"{_counted(self.num_samples, 'samples')}, {self.num_tokens} tokens, {self.num_trained_tokens} of them trained"
+            f"{counted(self.num_samples, 'samples')}, {self.num_tokens} tokens, {self.num_trained_tokens} of them trained"
         )
         if self.longest:
             lines.append(f"longest samples: {', '.join(map(str, self.longest[:3]))} tokens")
         if self.num_eval_samples:
-            lines.append(f"{_counted(self.num_eval_samples, 'samples')} held out for evaluation")
+            lines.append(f"{counted(self.num_eval_samples, 'samples')} held out for evaluation")
         if self.num_blocks:
             overlaps = f", {self.num_overlap_blocks} of them overlaps" if self.num_overlap_blocks else ""
             tokens = f"{self.num_block_tokens:,} tokens, filled to {self.block_fill:.0%} of {self.block_words} on average"
-            lines.append(f"{_counted(self.num_blocks, 'text blocks')}{overlaps}, {tokens}")
+            lines.append(f"{counted(self.num_blocks, 'text blocks')}{overlaps}, {tokens}")
         if self.num_cut_sentences:
-            lines.append(f"{_counted(self.num_cut_sentences, 'sentences')} longer than the cutoff, trained in parts")
+            lines.append(f"{counted(self.num_cut_sentences, 'sentences')} longer than the cutoff, trained in parts")
         if self.routes:
             lines.append(f"how the replies were found: {', '.join(f'{name} {count}' for name, count in self.routes.items())}")
         return lines + self.left_out() + self.notes
@@ -130,38 +131,31 @@ class DataReport:
         lines = []
         if self.num_broken:
             lines.append(
-                f"{_counted(self.num_broken, 'broken rows')} left out, the first: {_place(self.broken[0])}: {self.broken[0]['reason']}"
+                f"{counted(self.num_broken, 'broken rows')} left out, the first: {_place(self.broken[0])}: {self.broken[0]['reason']}"
             )
         if self.num_too_long:
             lines.append(
-                f"{_counted(self.num_too_long, self.unit)} longer than the cutoff left out, the first: {_place(self.too_long[0])}"
+                f"{counted(self.num_too_long, self.unit)} longer than the cutoff left out, the first: {_place(self.too_long[0])}"
             )
         if self.num_cut:
-            rest = f"; {_counted(self.num_cut_replies, 'replies')} of theirs left out" if self.num_cut_replies else ""
-            lines.append(f"{_counted(self.num_cut, self.unit)} shortened to the cutoff{rest}")
+            rest = f"; {counted(self.num_cut_replies, 'replies')} of theirs left out" if self.num_cut_replies else ""
+            lines.append(f"{counted(self.num_cut, self.unit)} shortened to the cutoff{rest}")
         if self.num_without_marker:
             lines.append(
-                f"{_counted(self.num_without_marker, 'samples')} without the text of Train only after, trained without it"
+                f"{counted(self.num_without_marker, 'samples')} without the text of Train only after, trained without it"
             )
         lines += [f"{count} {reason}" for reason, count in self.reasons.items()]
         if self.num_small_blocks:
             lines.append(
-                f"{_counted(self.num_small_blocks, 'text blocks')} ({_counted(self.num_small_chars, 'characters')}) ignored as too small"
+                f"{counted(self.num_small_blocks, 'text blocks')} ({counted(self.num_small_chars, 'characters')}) ignored as too small"
             )
         if self.num_small_overlaps:
-            lines.append(f"{_counted(self.num_small_overlaps, 'blocks')} of nothing but repeated text ignored as too small")
+            lines.append(f"{counted(self.num_small_overlaps, 'blocks')} of nothing but repeated text ignored as too small")
         if self.num_duplicates:
-            lines.append(f"{_counted(self.num_duplicates, 'DEMENTOR blocks')} equal to the one before left out")
+            lines.append(f"{counted(self.num_duplicates, 'DEMENTOR blocks')} equal to the one before left out")
         if self.num_untrained:
-            lines.append(f"{_counted(self.num_untrained, 'samples')} without a trained token left out")
+            lines.append(f"{counted(self.num_untrained, 'samples')} without a trained token left out")
         return lines
-
-
-def _counted(number: int, words: str) -> str:
-    """1 broken row, 2 broken rows."""
-    if number == 1:
-        words = f"{words[:-3]}y" if words.endswith("ies") else words.removesuffix("s")
-    return f"{number} {words}"
 
 
 def _source_line(entry: dict[str, Any]) -> str:
@@ -262,10 +256,10 @@ def nothing_left(report: DataReport, cutoff: int) -> str:
     """Why there is no sample to train on, and the remedy."""
     reasons = []
     if report.num_too_long:
-        reasons.append(f"{_counted(report.num_too_long, report.unit)} longer than the cutoff of {cutoff} tokens")
+        reasons.append(f"{counted(report.num_too_long, report.unit)} longer than the cutoff of {cutoff} tokens")
     if report.num_untrained:
-        reasons.append(f"{_counted(report.num_untrained, 'samples')} without a token to train on")
+        reasons.append(f"{counted(report.num_untrained, 'samples')} without a token to train on")
     if report.num_small_blocks:
-        reasons.append(f"{_counted(report.num_small_blocks, 'text blocks')} ignored as too small")
+        reasons.append(f"{counted(report.num_small_blocks, 'text blocks')} ignored as too small")
     why = "; ".join(reasons) or "the files hold no text"
     return f"Data set: nothing is left to train on: {why}. Raise the Cutoff, lower Ignore small blocks, or check the data."

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..data.words import counted
 from ..runs.state import phase_stretches
 from .text_table import aligned
 
@@ -118,16 +119,12 @@ def _number(value: float | None, layout: str) -> str:
     return "" if value is None else format(value, layout)
 
 
-def _counted(number: int, word: str, words: str) -> str:
-    return f"{number:,} {word if number == 1 else words}"
-
-
 def basis(rows: list[dict[str, Any]]) -> str:
     """What the gains rest on and how they are counted, in a sentence; empty without gains."""
     gains: dict[str, Any] = next((row["gains"] for row in reversed(rows) if row.get("gains")), {})
     counts = "; ".join(
-        f"{GAIN_TITLES[name]}: {_counted(gain['num_replies'], 'reply', 'replies')} of "
-        f"{_counted(gain['num_conversations'], 'conversation', 'conversations')}, {_counted(gain['num_tokens'], 'token', 'tokens')}"
+        f"{GAIN_TITLES[name]}: {counted(gain['num_replies'], 'replies', ',')} of "
+        f"{counted(gain['num_conversations'], 'conversations', ',')}, {counted(gain['num_tokens'], 'tokens', ',')}"
         for name, gain in gains.items()
         if name in GAIN_TITLES
     )

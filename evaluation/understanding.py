@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.collate import Collator
+from ..data.words import counted
 from .replies import ALONE, FULL, LAST, PERMUTED, Reply, ReplySample
 
 if TYPE_CHECKING:
@@ -202,9 +203,8 @@ def describe(sample: ReplySample) -> list[str]:
     """What was drawn and what could not be, in sentences."""
     replies = sample.replies
     num_far = sum(PERMUTED in reply.texts or LAST in reply.texts for reply in replies)
-    num_conversations = len({reply.conversation for reply in replies})
-    measured = f"{len(replies)} {'reply' if len(replies) == 1 else 'replies'}"
-    held_out = f"{num_conversations} held-out conversation{'' if num_conversations == 1 else 's'}"
+    measured = counted(len(replies), "replies")
+    held_out = counted(len({reply.conversation for reply in replies}), "held-out conversations")
     lines = [
         f"Context understanding is measured on {measured} of {held_out} ({num_far} of them with two earlier exchanges or more)."
     ]
